@@ -1,0 +1,130 @@
+// Opens a checkpoint directory: config, weights prepared into the cache, embeddings, the session over the graph.
+
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { fingerprintCheckpoint } from "./checkpoint/fingerprint.ts";
+import { openCheckpointWeights } from "./checkpoint/weights.ts";
+import { Embeddings } from "./embeddings.ts";
+import { CheckpointError } from "./errors.ts";
+import { buildForwardGraph } from "./forward-graph.ts";
+import { type ModelConfig, RawConfig } from "./model-config.ts";
+import { familyOf } from "./models/index.ts";
+import { type MatrixEncoding, planLayout } from "./prepare/layout.ts";
+import { dataFileName, prepareWeights } from "./prepare/prepare-weights.ts";
+import { Session } from "./session.ts";
+
+export type BaseModelOptions = {
+  readonly modelDirectory: string;
+  readonly cacheDirectory: string;
+  readonly encoding: MatrixEncoding;
+  readonly threads: number; // 0 = all cores
+  readonly onProgress: (stage: string, done: number, total: number) => void;
+  readonly profilePrefix?: string;
+};
+
+export type BaseModel = {
+  readonly config: ModelConfig;
+  readonly fingerprint: string;
+  readonly eosTokenIds: readonly number[];
+  readonly embeddings: Embeddings;
+  readonly session: Session;
+  readonly nodeCount: number;
+};
+
+/** Part of the cache key: raised when the data file's content changes for the same checkpoint. */
+const layoutVersion = 1;
+
+export type CheckpointDescription = { readonly config: ModelConfig; readonly eosTokenIds: readonly number[] };
+
+/** Reads config.json and generation_config.json only. */
+export function describeCheckpoint(modelDirectory: string): CheckpointDescription {
+  const { raw, family } = readConfig(modelDirectory);
+  return { config: family.config(raw), eosTokenIds: readEosTokenIds(modelDirectory) };
+}
+
+export async function openBaseModel(options: BaseModelOptions): Promise<BaseModel> {
+  const { modelDirectory, cacheDirectory, encoding, onProgress } = options;
+  const threads = options.threads === 0 ? availableParallelism() : options.threads;
+  const { raw, family } = readConfig(modelDirectory);
+  const config = family.config(raw);
+  const layers = Array.from({ length: config.layers }, (_, index) => family.layer(config, index, raw));
+  const layout = planLayout({ config, normOffset: family.normOffset, layers, encoding });
+  const fingerprint = fingerprintCheckpoint({
+    directory: modelDirectory,
+    cacheDirectory,
+    onProgress: (done, total) => onProgress("hashing", done, total),
+  });
+  const directory = await prepareWeights({
+    modelDirectory,
+    cacheDirectory,
+    key: `${fingerprint.slice(0, 32)}-${encoding}-v${layoutVersion}`,
+    layout,
+    threads,
+    onProgress: (done, total) => onProgress("preparing weights", done, total),
+  });
+  const graph = buildForwardGraph(config, layout, dataFileName);
+  const session = await Session.open({
+    modelPath: writeGraph(directory, graph.model),
+    threads,
+    ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
+  });
+  using weights = openCheckpointWeights(modelDirectory);
+  return {
+    config,
+    fingerprint,
+    eosTokenIds: readEosTokenIds(modelDirectory),
+    embeddings: new Embeddings(weights, config),
+    session,
+    nodeCount: graph.nodeCount,
+  };
+}
+
+/** The graph must lie beside its data file; it is named by content, so that versions and processes never mix. */
+function writeGraph(directory: string, model: Uint8Array): string {
+  const hash = createHash("sha256").update(model).digest("hex").slice(0, 16);
+  const path = join(directory, `graph-${hash}.onnx`);
+  if (!existsSync(path)) {
+    const unfinished = `${path}.${process.pid}.partial`;
+    writeFileSync(unfinished, model);
+    renameSync(unfinished, path);
+  }
+  return path;
+}
+
+function readConfig(modelDirectory: string) {
+  const path = join(modelDirectory, "config.json");
+  const raw = new RawConfig(readJson(path), path);
+  return { raw, family: familyOf(raw.string("model_type")) };
+}
+
+/** generation_config.json's list where there is one, else config.json's. */
+function readEosTokenIds(modelDirectory: string): number[] {
+  for (const name of ["generation_config.json", "config.json"]) {
+    const path = join(modelDirectory, name);
+    if (!existsSync(path)) continue;
+    const ids = (readJson(path) as { eos_token_id?: unknown }).eos_token_id;
+    if (typeof ids === "number") return [ids];
+    if (Array.isArray(ids) && ids.every((id) => typeof id === "number")) return ids;
+  }
+  return [];
+}
+
+function readJson(path: string): unknown {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new CheckpointError(
+      "checkpoint_unreadable",
+      `${path} cannot be read; give --model a Hugging Face checkpoint directory (config.json, *.safetensors, tokenizer.json)`,
+      { cause },
+    );
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new CheckpointError("bad_config", `${path} is not valid JSON; download it again`, { cause });
+  }
+}

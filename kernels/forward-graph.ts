@@ -1,0 +1,266 @@
+// The transformer's forward pass as an ONNX graph: one graph for decode (S = 1, many rows) and for prefill chunks
+// (one row, S tokens). Knows shapes and operators; what the rows are, it does not know.
+//
+// Dimensions: R rows, S new tokens per row, T = R S, C cached tokens per row (padding included), H heads, K kv
+// heads, G = H / K, D head dimension. Hidden states flow as [T, hidden].
+// Adapters (docs/architecture.md): U slots, each read by up to M sequences; a sequence is a row when S = 1 and
+// the whole chunk when R = 1, so there are P sequences of Q tokens, P Q = T.
+
+import type { Projection } from "./adapter.ts";
+import { type AdapterSite, adapterSites } from "./adapter-sites.ts";
+import type { ModelConfig } from "./model-config.ts";
+import { adapterTargets } from "./model-family.ts";
+import { GraphBuilder } from "./onnx/graph-builder.ts";
+import {
+  encodingBits,
+  type PreparedLayer,
+  type PreparedLayout,
+  type PreparedMatrix,
+  type PreparedVector,
+} from "./prepare/layout.ts";
+import { blockSize, blocksPerRow, packedRowBytes } from "./prepare/quantize-blocks.ts";
+
+export type ForwardGraph = { readonly model: Uint8Array; readonly nodeCount: number };
+
+/** Names of the graph's inputs; shapes as fed. */
+export const inputNames = {
+  hidden: "hidden", // [T, hidden], embeddings already scaled
+  positions: "positions", // [R, S], rows of cos and sin
+  cos: (rotary: number) => `cos.${rotary}`, // [T, rotated / 2]
+  sin: (rotary: number) => `sin.${rotary}`,
+  mask: (windowed: boolean) => (windowed ? "mask.window" : "mask"), // [R, 1, S = 1 ? 1 : G S, C + S], added
+  scoreSplit: "score_split", // [C, S]
+  headsShape: "shape.heads", // [R, S, H + 2 K, D]
+  logitRows: "logit_rows", // [n], tokens whose logits are wanted
+  pastKeys: (layer: number) => `past.k.${layer}`, // [R, K, C, D]
+  pastValues: (layer: number) => `past.v.${layer}`,
+  siteTokens: (site: string) => `adapter.${site}.tokens`, // [U, M Q], token that each slot reads
+  siteWeights: (site: string) => `adapter.${site}.weights`, // [P, U M]
+  siteDeltaShape: (site: string) => `adapter.${site}.delta_shape`, // [U M, Q out]
+  siteOutputShape: (site: string) => `adapter.${site}.output_shape`, // [P, Q out]
+  bankA: (layer: number, site: string) => `bank.${layer}.${site}.a`, // [U, r, in]
+  bankB: (layer: number, site: string) => `bank.${layer}.${site}.b`, // [U, r, out]
+} as const;
+
+export const outputNames = {
+  logits: "logits", // [n, vocab]
+  newKeyValues: "kv", // [layers * 2 * R, K, S, D], per layer keys, then values
+} as const;
+
+export function buildForwardGraph(config: ModelConfig, layout: PreparedLayout, dataFile: string): ForwardGraph {
+  const builder = new ForwardBuilder(config, dataFile);
+  builder.build(layout);
+  return { model: builder.graph.finish(), nodeCount: builder.graph.nodeCount };
+}
+
+class ForwardBuilder {
+  readonly graph: GraphBuilder;
+  readonly #config: ModelConfig;
+  readonly #sites: ReadonlyMap<string, AdapterSite>;
+  readonly #newKeyValues: string[] = [];
+
+  constructor(config: ModelConfig, dataFile: string) {
+    this.#config = config;
+    this.graph = new GraphBuilder(dataFile);
+    this.#sites = new Map(adapterSites(adapterTargets(config)).map((site) => [site.name, site]));
+  }
+
+  build(layout: PreparedLayout): void {
+    const { graph } = this;
+    this.#declareInputs();
+    let residual: string = inputNames.hidden;
+    let addend: string | null = null; // what the layer before adds to the residual
+    for (const [index, layer] of layout.layers.entries()) {
+      const attention = this.#addAndNorm(residual, addend, layer.attentionNorm);
+      const attended = this.#attention(attention.normed, index, layer);
+      const mlp = this.#addAndNorm(attention.residual, attended, layer.mlpNorm);
+      residual = mlp.residual;
+      addend = this.#mlp(mlp.normed, index, layer);
+    }
+    const last = this.#addAndNorm(residual, addend, layout.finalNorm);
+    const [wanted] = graph.node("Gather", [last.normed, inputNames.logitRows], { attributes: { axis: 0 } });
+    this.#matmul(wanted!, layout.head, null, outputNames.logits);
+    graph.output(outputNames.logits, "float32", ["n", this.#config.vocabSize]);
+    graph.node("Concat", this.#newKeyValues, { outputs: [outputNames.newKeyValues], attributes: { axis: 0 } });
+    graph.output(outputNames.newKeyValues, "float32", ["LR", this.#config.kvHeads, "S", this.#config.headDim]);
+  }
+
+  #declareInputs(): void {
+    const { graph } = this;
+    const { hiddenSize, kvHeads, headDim, layers, rotaries, layerWindow } = this.#config;
+    graph.input(inputNames.hidden, "float32", ["T", hiddenSize]);
+    graph.input(inputNames.positions, "int64", ["R", "S"]);
+    for (const [index, rotary] of rotaries.entries()) {
+      graph.input(inputNames.cos(index), "float32", ["T", rotary.dimensions / 2]);
+      graph.input(inputNames.sin(index), "float32", ["T", rotary.dimensions / 2]);
+    }
+    for (const windowed of new Set(layerWindow.map((window) => window !== null))) {
+      graph.input(inputNames.mask(windowed), "float32", ["R", 1, "queries", "keys"]);
+    }
+    graph.input(inputNames.scoreSplit, "int64", [2]);
+    graph.input(inputNames.headsShape, "int64", [4]);
+    graph.input(inputNames.logitRows, "int64", ["n"]);
+    for (const site of this.#sites.values()) {
+      graph.input(inputNames.siteTokens(site.name), "int64", [`U_${site.name}`, `MQ_${site.name}`]);
+      graph.input(inputNames.siteWeights(site.name), "float32", ["P", `UM_${site.name}`]);
+      graph.input(inputNames.siteDeltaShape(site.name), "int64", [2]);
+      graph.input(inputNames.siteOutputShape(site.name), "int64", [2]);
+    }
+    for (let layer = 0; layer < layers; layer++) {
+      graph.input(inputNames.pastKeys(layer), "float32", ["R", kvHeads, "C", headDim]);
+      graph.input(inputNames.pastValues(layer), "float32", ["R", kvHeads, "C", headDim]);
+      for (const site of this.#sites.values()) {
+        const slots = `U_${site.name}`;
+        const ranks = `r_${layer}_${site.name}`; // an adapter may differ from layer to layer
+        graph.input(inputNames.bankA(layer, site.name), "float32", [slots, ranks, site.in]);
+        graph.input(inputNames.bankB(layer, site.name), "float32", [slots, ranks, site.out]);
+      }
+    }
+  }
+
+  #attention(normed: string, layer: number, weights: PreparedLayer): string {
+    const { graph } = this;
+    const { heads, kvHeads, headDim, layerWindow } = this.#config;
+    const fused = this.#linear(normed, layer, "qkv", weights.qkv, weights.qkvBias);
+    const [perHead] = graph.node("Reshape", [fused, inputNames.headsShape]);
+    const [headMajor] = graph.node("Transpose", [perHead!], { attributes: { perm: [0, 2, 1, 3] } });
+    const split = graph.node("Split", [headMajor!, graph.integers([heads, kvHeads, kvHeads])], {
+      outputs: 3,
+      attributes: { axis: 1 },
+    });
+    const values = split[2]!; // [R, K, S, D]
+    const keys = this.#rotate(this.#headNorm(split[1]!, weights.keyNorm), layer, kvHeads);
+    const rotated = this.#rotate(this.#headNorm(split[0]!, weights.queryNorm), layer, heads);
+    this.#newKeyValues.push(keys, values);
+
+    // One batch of matrices per kv head: its G query heads are G S rows.
+    const queries = this.#reshape(rotated, [0, kvHeads, -1, headDim]); // [R, K, G S, D]
+    const score = (against: string) =>
+      graph.contrib("FusedMatMul", [queries, against], {
+        attributes: { transB: 1, alpha: { float: this.#config.attentionScale } },
+      })[0]!;
+    const [scores] = graph.node("Concat", [score(inputNames.pastKeys(layer)), score(keys)], {
+      attributes: { axis: -1 },
+    });
+    const mask = inputNames.mask(layerWindow[layer] !== null);
+    const [masked] = graph.node("Add", [scores!, mask]);
+    const [attention] = graph.node("Softmax", [masked!], { attributes: { axis: -1 } });
+    const [onPast, onNew] = graph.node("Split", [attention!, inputNames.scoreSplit], {
+      outputs: 2,
+      attributes: { axis: -1 },
+    });
+    const [fromPast] = graph.node("MatMul", [onPast!, inputNames.pastValues(layer)]);
+    const [fromNew] = graph.node("MatMul", [onNew!, values]);
+    const [context] = graph.node("Add", [fromPast!, fromNew!]); // [R, K, G S, D]
+    const [tokenMajor] = graph.node("Transpose", [this.#reshape(context!, [0, heads, -1, headDim])], {
+      attributes: { perm: [0, 2, 1, 3] },
+    });
+    const flat = this.#reshape(tokenMajor!, [-1, heads * headDim]);
+    const output = this.#flat(this.#linear(flat, layer, "o", weights.o, weights.oBias), weights.o);
+    return this.#outputNorm(output, weights.attentionOutputNorm);
+  }
+
+  #mlp(normed: string, layer: number, weights: PreparedLayer): string {
+    const { graph } = this;
+    const gate = this.#linear(normed, layer, "gate", weights.gate, weights.gateBias);
+    const up = this.#linear(normed, layer, "up", weights.up, weights.upBias);
+    const [activated] =
+      this.#config.activation === "silu"
+        ? graph.contrib("QuickGelu", [gate], { attributes: { alpha: { float: 1 } } }) // x sigmoid(x)
+        : graph.contrib("FastGelu", [gate]);
+    const [product] = graph.node("Mul", [activated!, up]);
+    const inner = this.#flat(product!, weights.gate);
+    const output = this.#flat(this.#linear(inner, layer, "down", weights.down, weights.downBias), weights.down);
+    return this.#outputNorm(output, weights.mlpOutputNorm);
+  }
+
+  /** The base's linear map plus its adapters; the result is shaped [P, Q out]. */
+  #linear(
+    x: string,
+    layer: number,
+    siteName: Projection | "qkv",
+    matrix: PreparedMatrix,
+    bias: PreparedVector | null,
+  ): string {
+    const { graph } = this;
+    const site = this.#sites.get(siteName)!;
+    const base = this.#matmul(x, matrix, bias);
+    const [read] = graph.node("Gather", [x, inputNames.siteTokens(site.name)], { attributes: { axis: 0 } });
+    const [ranks] = graph.contrib("FusedMatMul", [read!, inputNames.bankA(layer, site.name)], {
+      attributes: { transB: 1 },
+    }); // [U, M Q, r]
+    const [delta] = graph.node("MatMul", [ranks!, inputNames.bankB(layer, site.name)]); // [U, M Q, out]
+    const [perSequence] = graph.node("Reshape", [delta!, inputNames.siteDeltaShape(site.name)]);
+    const [output] = graph.node("Reshape", [base, inputNames.siteOutputShape(site.name)]);
+    return graph.node("Gemm", [inputNames.siteWeights(site.name), perSequence!, output!])[0]!;
+  }
+
+  #matmul(x: string, matrix: PreparedMatrix, bias: PreparedVector | null, output?: string): string {
+    const { graph } = this;
+    const outputs = output === undefined ? 1 : [output];
+    const biasName = bias === null ? null : this.#vector(bias);
+    const { name, rows, columns, encoding, data, scales } = matrix;
+    if (encoding === "float32") {
+      const weight = graph.external(name, "float32", [rows, columns], data);
+      const [y] = graph.contrib("FusedMatMul", [x, weight], { outputs, attributes: { transB: 1 } });
+      return biasName === null ? y! : graph.node("Add", [y!, biasName])[0]!;
+    }
+    const bits = encodingBits[encoding];
+    const blocks = blocksPerRow(columns);
+    const packed = graph.external(name, "uint8", [rows, blocks, packedRowBytes(columns, bits) / blocks], data);
+    const scale = graph.external(`${name}.scales`, "float32", [rows * blocks], scales);
+    const inputs = biasName === null ? [x, packed, scale] : [x, packed, scale, "", "", biasName];
+    return graph.contrib("MatMulNBits", inputs, {
+      outputs,
+      attributes: { K: columns, N: rows, bits, block_size: blockSize, accuracy_level: 4 },
+    })[0]!;
+  }
+
+  #addAndNorm(residual: string, addend: string | null, norm: PreparedVector): { normed: string; residual: string } {
+    const { graph } = this;
+    const weight = this.#vector(norm);
+    const attributes = { epsilon: { float: this.#config.normEpsilon } };
+    if (addend === null) {
+      const [normed] = graph.node("SimplifiedLayerNormalization", [residual, weight], {
+        attributes: { ...attributes, axis: -1 },
+      });
+      return { normed: normed!, residual };
+    }
+    const outputs = graph.contrib("SkipSimplifiedLayerNormalization", [residual, addend, weight], {
+      outputs: [`${norm.name}.normed`, "", "", `${norm.name}.sum`],
+      attributes,
+    });
+    return { normed: outputs[0]!, residual: outputs[3]! };
+  }
+
+  #headNorm(x: string, norm: PreparedVector | null): string {
+    return norm === null ? x : this.#addAndNorm(x, null, norm).normed;
+  }
+
+  #outputNorm(x: string, norm: PreparedVector | null): string {
+    return norm === null ? x : this.#addAndNorm(x, null, norm).normed;
+  }
+
+  #rotate(x: string, layer: number, heads: number): string {
+    const index = this.#config.layerRotary[layer]!;
+    const { dimensions } = this.#config.rotaries[index]!;
+    const partial = dimensions < this.#config.headDim ? { rotary_embedding_dim: dimensions, num_heads: heads } : {};
+    return this.graph.contrib(
+      "RotaryEmbedding",
+      [x, inputNames.positions, inputNames.cos(index), inputNames.sin(index)],
+      { attributes: { interleaved: 0, ...partial } },
+    )[0]!;
+  }
+
+  #flat(x: string, matrix: PreparedMatrix): string {
+    return this.#reshape(x, [-1, matrix.rows]);
+  }
+
+  #reshape(x: string, shape: readonly number[]): string {
+    return this.graph.node("Reshape", [x, this.graph.integers(shape)])[0]!;
+  }
+
+  #vector(vector: PreparedVector): string {
+    return this.graph.external(vector.name, "float32", [vector.length], vector.data);
+  }
+}

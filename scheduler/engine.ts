@@ -1,0 +1,26 @@
+// The HTTP thread's handle on the engine worker: typed messages out, one async stream of events per request back.
+
+import type { DecodedAdapter } from "../kernels/adapter.ts";
+import type { EngineOptions, EngineStats, GenerationEvent, GenerationRequest, ServedModel } from "./protocol.ts";
+
+export type Progress = { readonly stage: string; readonly done: number; readonly total: number };
+
+export interface Engine {
+  readonly model: ServedModel;
+  /** Latest gauge snapshot that the worker sent. */
+  readonly stats: EngineStats;
+  /** Rejected with the reason when the worker dies; pending otherwise. */
+  readonly failure: Promise<never>;
+  /**
+   * Streams the events of one request; ends after `finished`. Aborting the signal (or leaving the loop) frees
+   * the row at the next step. Throws CotenantError with the engine's code where the request is refused.
+   */
+  generate(request: GenerationRequest, signal?: AbortSignal): AsyncIterable<GenerationEvent>;
+  /** Takes ownership of the arrays (they are transferred). Resolves once requests may name the version. */
+  addAdapter(version: string, adapter: DecodedAdapter): Promise<void>;
+  /** Requests in flight keep the version until they end. */
+  removeAdapter(version: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export type StartEngine = (options: EngineOptions, onProgress: (progress: Progress) => void) => Promise<Engine>;
