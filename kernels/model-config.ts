@@ -67,6 +67,11 @@ export class RawConfig {
     return this.#fields[name] !== undefined && this.#fields[name] !== null;
   }
 
+  /** Whether the field is written at all, be it as null. */
+  declares(name: string): boolean {
+    return this.#fields[name] !== undefined;
+  }
+
   number(name: string, fallback?: number): number {
     const value = this.#get(name, fallback);
     if (typeof value === "number" && Number.isFinite(value)) return value;
@@ -134,16 +139,16 @@ export class RawConfig {
   }
 }
 
+/** What a family takes where config.json is silent; transformers' defaults, which differ by family. */
+export type ConfigDefaults = { readonly headDim?: number; readonly normEpsilon?: number };
+
 /** The fields that all families share, under their published names. */
-export function commonConfig(raw: RawConfig, family: string): ModelConfig {
+export function commonConfig(raw: RawConfig, family: string, defaults: ConfigDefaults = {}): ModelConfig {
   const hiddenSize = raw.size("hidden_size");
   const heads = raw.size("num_attention_heads");
   const kvHeads = raw.size("num_key_value_heads", heads);
   const layers = raw.size("num_hidden_layers");
-  if (!raw.has("head_dim") && hiddenSize % heads !== 0) {
-    throw raw.error("num_attention_heads", `${heads} does not divide hidden_size ${hiddenSize}; give head_dim`);
-  }
-  const headDim = raw.size("head_dim", hiddenSize / heads);
+  const headDim = raw.size("head_dim", defaults.headDim ?? hiddenSize / heads);
   if (heads % kvHeads !== 0) {
     throw raw.error("num_key_value_heads", `${kvHeads} does not divide num_attention_heads ${heads}`);
   }
@@ -157,7 +162,7 @@ export function commonConfig(raw: RawConfig, family: string): ModelConfig {
     intermediateSize: raw.size("intermediate_size"),
     vocabSize: raw.size("vocab_size"),
     maxPositions: raw.size("max_position_embeddings"),
-    normEpsilon: raw.number("rms_norm_eps", 1e-6),
+    normEpsilon: raw.number("rms_norm_eps", defaults.normEpsilon ?? 1e-6),
     activation: activation(raw),
     attentionScale: 1 / Math.sqrt(headDim),
     embeddingScale: 1,
@@ -193,9 +198,10 @@ export function rotaryConfig(raw: RawConfig, headDim: number, parameters?: RawCo
 function rotaryScaling(raw: RawConfig, scaling: RawConfig): RotaryScaling {
   const type = scaling.string(scaling.has("rope_type") ? "rope_type" : "type", "default");
   const maxPositions = raw.size("max_position_embeddings");
-  const originalMaxPositions = scaling.size(
+  // At the top level the field wins over the one among the scaling's own.
+  const originalMaxPositions = raw.size(
     "original_max_position_embeddings",
-    raw.size("original_max_position_embeddings", maxPositions),
+    scaling.size("original_max_position_embeddings", maxPositions),
   );
   switch (type) {
     case "default":
@@ -203,7 +209,7 @@ function rotaryScaling(raw: RawConfig, scaling: RawConfig): RotaryScaling {
     case "linear":
       return { type, factor: scaling.number("factor") };
     case "dynamic":
-      return { type, factor: scaling.number("factor"), originalMaxPositions };
+      return { type, factor: scaling.number("factor"), originalMaxPositions: maxPositions };
     case "llama3":
       return {
         type,

@@ -33,6 +33,7 @@ export interface ModelRunner {
   prefill(chunk: PrefillChunk): Promise<Logits>;
   /** Appends one token to each of the sequences; returns each one's next-token logits. */
   decode(entries: readonly { readonly sequence: SequenceId; readonly tokenId: number }[]): Promise<Logits>;
+  isOpen(sequence: SequenceId): boolean;
   /** Frees the row. */
   close(sequence: SequenceId): void;
   stats(): RunnerStats;

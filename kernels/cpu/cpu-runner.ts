@@ -62,6 +62,10 @@ export class CpuRunner implements ModelRunner {
     this.#arena.clear(sequence.row);
   }
 
+  isOpen(id: SequenceId): boolean {
+    return this.#sequences.has(id);
+  }
+
   close(id: SequenceId): void {
     const sequence = this.#find(id);
     const last = this.#rows.at(-1)!;

@@ -7,10 +7,9 @@ import { llamaLayer, type ModelFamily } from "../model-family.ts";
 export const gemma3: ModelFamily = {
   normOffset: 1,
   config(raw) {
-    raw.refuse("attn_logit_softcapping", () => false, "this graph has no soft cap on attention scores");
     raw.refuse("final_logit_softcapping", () => false, "this graph has no soft cap on logits");
     raw.refuse("use_bidirectional_attention", (value) => value === false, "only causal attention is served");
-    const config = commonConfig(raw, "gemma3");
+    const config = commonConfig(raw, "gemma3", { headDim: 256 });
     const sliding = slidingLayers(raw, config.layers);
     const window = raw.size("sliding_window", 4096);
     return {

@@ -7,7 +7,7 @@ import { qwenWindows } from "./qwen2.ts";
 export const qwen3: ModelFamily = {
   normOffset: 0,
   config(raw) {
-    const config = commonConfig(raw, "qwen3");
+    const config = commonConfig(raw, "qwen3", { headDim: 128 });
     return { ...config, layerWindow: qwenWindows(raw, config.layers) };
   },
   layer(config, index, raw) {

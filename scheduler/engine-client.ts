@@ -1,0 +1,170 @@
+// Starts the engine worker and turns its messages into promises and one stream of events per request.
+
+import { Worker } from "node:worker_threads";
+import type { DecodedAdapter } from "../kernels/adapter.ts";
+import { CotenantError } from "../kernels/errors.ts";
+import { siblingModule } from "../kernels/sibling-module.ts";
+import type { Engine, StartEngine } from "./engine.ts";
+import { EventQueue } from "./event-queue.ts";
+import type { EngineStats, FromEngine, GenerationEvent, GenerationRequest, ServedModel, ToEngine } from "./protocol.ts";
+
+const noStats: EngineStats = {
+  running: 0,
+  waiting: 0,
+  kvTokensUsed: 0,
+  kvTokensCapacity: 0,
+  runningAdapters: [],
+  waitingAdapters: [],
+  residentAdapters: [],
+  steps: 0,
+  stepSeconds: 0,
+  sessionSeconds: 0,
+  slotLoads: 0,
+  slotEvictions: 0,
+};
+
+/** @throws CotenantError with the engine's code where the model cannot be served */
+export const startEngine: StartEngine = async (options, onProgress) => {
+  const worker = new Worker(siblingModule(import.meta.url, "./engine-worker"), { workerData: options });
+  const client = new EngineClient(worker, onProgress);
+  await client.ready;
+  return client;
+};
+
+class EngineClient implements Engine {
+  readonly ready: Promise<void>;
+  readonly failure: Promise<never>;
+  stats: EngineStats = noStats;
+  #model: ServedModel | null = null;
+  #closing = false;
+  #failed: CotenantError | null = null;
+  readonly #worker: Worker;
+  readonly #onProgress: Parameters<StartEngine>[1];
+  readonly #streams = new Map<string, EventQueue<GenerationEvent>>();
+  readonly #adapters = new Map<string, PromiseWithResolvers<void>>();
+  readonly #removals = new Map<string, PromiseWithResolvers<void>>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #failure = Promise.withResolvers<never>();
+  readonly #exited: Promise<void>;
+
+  constructor(worker: Worker, onProgress: Parameters<StartEngine>[1]) {
+    this.#worker = worker;
+    this.#onProgress = onProgress;
+    this.ready = this.#ready.promise;
+    this.failure = this.#failure.promise;
+    this.failure.catch(() => undefined); // nobody has to listen
+    worker.on("message", (message: FromEngine) => this.#receive(message));
+    worker.on("error", (error) => this.#fail(new CotenantError("engine_failed", error.message, { cause: error })));
+    this.#exited = new Promise((resolve) => worker.once("exit", () => resolve()));
+    this.#exited.then(() => {
+      if (!this.#closing) this.#fail(new CotenantError("engine_failed", "the engine thread ended; restart the server"));
+    });
+  }
+
+  get model(): ServedModel {
+    if (this.#model === null) throw new Error("the engine is not ready");
+    return this.#model;
+  }
+
+  async *generate(request: GenerationRequest, signal?: AbortSignal): AsyncGenerator<GenerationEvent> {
+    if (this.#failed !== null) throw this.#failed;
+    signal?.throwIfAborted();
+    const queue = new EventQueue<GenerationEvent>();
+    this.#streams.set(request.id, queue);
+    const abort = () => queue.fail(signal!.reason);
+    signal?.addEventListener("abort", abort, { once: true });
+    this.#post({ type: "submit", request });
+    let ended = false;
+    try {
+      for await (const event of queue) {
+        ended = event.type === "finished";
+        yield event;
+        if (ended) return;
+      }
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      this.#streams.delete(request.id);
+      if (!ended && this.#failed === null) this.#post({ type: "cancel", id: request.id });
+    }
+  }
+
+  addAdapter(version: string, adapter: DecodedAdapter): Promise<void> {
+    const transfer = adapter.modules.flatMap(({ a, b }) => [a.buffer, b.buffer]);
+    const message: ToEngine = { type: "add-adapter", version, adapter };
+    return this.#request(this.#adapters, version, message, [...new Set(transfer)]);
+  }
+
+  removeAdapter(version: string): Promise<void> {
+    return this.#request(this.#removals, version, { type: "remove-adapter", version }, []);
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#post({ type: "close" });
+    await this.#exited;
+    this.#endAll(new CotenantError("server_closing", "the server is shutting down; send the request again"));
+  }
+
+  #request(
+    pending: Map<string, PromiseWithResolvers<void>>,
+    version: string,
+    message: ToEngine,
+    transfer: ArrayBuffer[],
+  ): Promise<void> {
+    if (this.#failed !== null) return Promise.reject(this.#failed);
+    const known = pending.get(version);
+    if (known !== undefined) return known.promise;
+    const reply = Promise.withResolvers<void>();
+    pending.set(version, reply);
+    this.#worker.postMessage(message, transfer);
+    return reply.promise;
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.type) {
+      case "progress":
+        return this.#onProgress(message);
+      case "ready":
+        this.#model = message.model;
+        return this.#ready.resolve();
+      case "events":
+        for (const [id, event] of message.events) this.#streams.get(id)?.push(event);
+        return;
+      case "refused":
+        return this.#streams.get(message.id)?.fail(new CotenantError(message.code, message.message));
+      case "adapter-added":
+        return settle(this.#adapters, message.version);
+      case "adapter-removed":
+        return settle(this.#removals, message.version);
+      case "stats":
+        this.stats = message.stats;
+        return;
+      case "failed":
+        return this.#fail(new CotenantError(message.code, message.message));
+      default:
+        message satisfies never;
+    }
+  }
+
+  #fail(error: CotenantError): void {
+    if (this.#failed !== null) return;
+    this.#failed = error;
+    this.#ready.reject(error);
+    this.#failure.reject(error);
+    this.#endAll(error);
+  }
+
+  #endAll(error: CotenantError): void {
+    for (const queue of this.#streams.values()) queue.fail(error);
+    for (const reply of [...this.#adapters.values(), ...this.#removals.values()]) reply.reject(error);
+  }
+
+  #post(message: ToEngine): void {
+    this.#worker.postMessage(message);
+  }
+}
+
+function settle(pending: Map<string, PromiseWithResolvers<void>>, version: string): void {
+  pending.get(version)?.resolve();
+  pending.delete(version);
+}

@@ -1,0 +1,84 @@
+// The engine's thread: opens the base model on a device, then hands every message to the loop.
+
+import { parentPort, workerData } from "node:worker_threads";
+import { openBaseModel } from "../kernels/base-model.ts";
+import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
+import { CotenantError } from "../kernels/errors.ts";
+import { adapterTargets } from "../kernels/model-family.ts";
+import { EngineLoop } from "./loop.ts";
+import { schedulingPolicies } from "./policies/index.ts";
+import type { EngineOptions, FromEngine, ServedModel, ToEngine } from "./protocol.ts";
+
+const port = parentPort!;
+const post = (message: FromEngine) => port.postMessage(message);
+
+/** Longest context that is offered where the user names none: what a row may grow to is memory. */
+const defaultMaxContext = 8192;
+const budget = { prefillTokens: 512, prefillTokensBesideDecode: 128 };
+
+try {
+  await serve(workerData as EngineOptions);
+} catch (error) {
+  const code = error instanceof CotenantError ? error.code : "engine_failed";
+  post({ type: "failed", code, message: error instanceof Error ? error.message : String(error) });
+  port.close();
+}
+
+async function serve(options: EngineOptions): Promise<void> {
+  refuseDevices(options);
+  const base = await openBaseModel({
+    modelDirectory: options.modelDirectory,
+    cacheDirectory: options.cacheDirectory,
+    encoding: options.quantize === "none" ? "float32" : options.quantize,
+    threads: options.threads,
+    onProgress: (stage, done, total) => post({ type: "progress", stage, done, total }),
+  });
+  const maxContext = contextFor(options.maxContext, base.config.maxPositions);
+  const runner = new CpuRunner(base, { maxRows: options.maxRows, maxContext });
+  const loop = new EngineLoop({
+    runner,
+    policy: schedulingPolicies["first-come"],
+    budget,
+    eosTokenIds: base.eosTokenIds,
+    vocabSize: base.config.vocabSize,
+    post,
+  });
+  port.on("message", async (message: ToEngine) => {
+    loop.receive(message);
+    if (message.type !== "close") return;
+    await loop.idle();
+    await runner.dispose();
+    port.close();
+  });
+  const { config, fingerprint, eosTokenIds } = base;
+  const model: ServedModel = {
+    family: config.family,
+    device: "cpu",
+    quantization: options.quantize,
+    fingerprint,
+    vocabSize: config.vocabSize,
+    layers: config.layers,
+    maxContext,
+    maxRows: options.maxRows,
+    eosTokenIds,
+    targets: adapterTargets(config),
+  };
+  post({ type: "ready", model });
+}
+
+function refuseDevices({ device }: EngineOptions): void {
+  if (device === "auto" || device === "cpu") return;
+  throw new CotenantError(
+    "device_not_available",
+    `this version serves on the CPU only; start with --device cpu (or auto) instead of ${device}`,
+  );
+}
+
+function contextFor(wanted: number, maxPositions: number): number {
+  if (wanted === 0) return Math.min(maxPositions, defaultMaxContext);
+  if (wanted <= maxPositions) return wanted;
+  throw new CotenantError(
+    "context_too_long",
+    `--max-context ${wanted} exceeds the ${maxPositions} tokens that the checkpoint was made for; lower it`,
+  );
+}

@@ -1,0 +1,28 @@
+// The contract of a scheduling policy: a pure function from what is there to what the next step does. A policy
+// knows token counts, ids and arrival order; no text, no tensors, no clocks.
+
+export type SequenceSnapshot = {
+  readonly id: string;
+  readonly adapterVersion: string | null;
+  readonly state: "waiting" | "prefilling" | "decoding";
+  readonly promptTokens: number;
+  readonly computedTokens: number; // of the prompt, already in the KV store
+};
+
+/** Sequences in order of arrival. */
+export type Snapshot = { readonly sequences: readonly SequenceSnapshot[]; readonly maxRows: number };
+
+/** What one step may spend. */
+export type Budget = {
+  readonly prefillTokens: number; // while nobody decodes
+  readonly prefillTokensBesideDecode: number; // while others wait for their next token
+};
+
+export type StepPlan = {
+  readonly decode: readonly string[]; // all of these advance by one token, together
+  readonly prefill: readonly { readonly id: string; readonly tokens: number }[]; // a waiting one takes a row
+};
+
+export type SchedulingPolicy = {
+  readonly plan: (snapshot: Snapshot, budget: Budget) => StepPlan;
+};
