@@ -51,6 +51,7 @@ export async function openBaseModel(options: BaseModelOptions): Promise<BaseMode
   const config = family.config(raw);
   const layers = Array.from({ length: config.layers }, (_, index) => family.layer(config, index, raw));
   const layout = planLayout({ config, normOffset: family.normOffset, layers, encoding });
+  using weights = openCheckpointWeights(modelDirectory); // a bad header is refused before anything is hashed
   const fingerprint = fingerprintCheckpoint({
     directory: modelDirectory,
     cacheDirectory,
@@ -70,7 +71,6 @@ export async function openBaseModel(options: BaseModelOptions): Promise<BaseMode
     threads,
     ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
   });
-  using weights = openCheckpointWeights(modelDirectory);
   return {
     config,
     fingerprint,

@@ -51,11 +51,11 @@ export class EngineLoop {
     while (this.#sequences.size > 0 && !this.#closed) {
       const start = performance.now();
       await this.#step();
-      this.#steps++;
-      this.#stepMs += performance.now() - start;
       this.#report();
       await new Promise<void>((resolve) => setImmediate(resolve)); // lets messages in
       this.#handleInbox();
+      this.#steps++;
+      this.#stepMs += performance.now() - start;
     }
     this.#running = null;
     this.#reportStats();
