@@ -48,14 +48,15 @@ export class EngineLoop {
   async #run(): Promise<void> {
     await null; // so that `receive` has noted the run before it can end
     this.#handleInbox();
+    let start = performance.now();
     while (this.#sequences.size > 0 && !this.#closed) {
-      const start = performance.now();
       await this.#step();
+      this.#steps++;
+      this.#stepMs += performance.now() - start; // from step to step: messages and reports are in it
+      start = performance.now();
       this.#report();
       await new Promise<void>((resolve) => setImmediate(resolve)); // lets messages in
       this.#handleInbox();
-      this.#steps++;
-      this.#stepMs += performance.now() - start;
     }
     this.#running = null;
     this.#reportStats();
