@@ -17,6 +17,8 @@ export type LoopOptions = {
 };
 
 const statsIntervalMs = 100;
+/** A chunk whose every token needs logits returns [tokens, vocab] floats: this many keep it under 40 MB. */
+const scoredChunkTokens = 64;
 
 export class EngineLoop {
   readonly #options: LoopOptions;
@@ -110,13 +112,14 @@ export class EngineLoop {
     }
   }
 
-  async #prefill(id: string, tokens: number): Promise<void> {
+  async #prefill(id: string, planned: number): Promise<void> {
     const { runner } = this.#options;
     const sequence = this.#sequences.get(id)!;
     if (sequence.state === "waiting") {
       runner.open(id, sequence.request.adapterVersion);
       sequence.transition("prefilling");
     }
+    const tokens = sequence.request.promptLogprobs === null ? planned : Math.min(planned, scoredChunkTokens);
     const chunk = sequence.nextChunk(tokens);
     const promptLength = sequence.request.promptTokenIds.length;
     const logits = await this.#attempt([sequence], () => runner.prefill({ sequence: id, promptLength, ...chunk }));
