@@ -23,7 +23,7 @@ else test("kill -9 at any moment leaves whole versions, and every acknowledged o
 async function addUntilKilled(directory: string, seed: number): Promise<never> {
   const store = await open(directory);
   for (let i = 1; ; i++) {
-    const path = writePeft(join(directory, "source"), { config: { lora_alpha: seed * 1e6 + i } });
+    const path = writePeft(join(directory, "source"), { config: { lora_alpha: seed / 100 + i * 1e-5 } });
     const { id, version } = await store.add({ id: `a${i % ids}`, source: { kind: "directory", path } });
     process.stdout.write(`${id} ${version}\n`);
   }

@@ -107,7 +107,7 @@ test("adapters of another base are kept, but not listed", async () => {
 
 test("damage is named when the store opens, and found when a version is decoded", async () => {
   const added = await add("a");
-  const other = writePeft(join(root, "other"), { config: { lora_alpha: 100 } });
+  const other = writePeft(join(root, "other"), { config: { lora_alpha: 5 } });
   cpSync(other, added.directory, { recursive: true });
   await assert.rejects(store.decode(added.version), { code: "adapter_changed" });
   await assert.rejects(store.decode("0".repeat(64)), { code: "adapter_unknown" });

@@ -1,0 +1,68 @@
+// The command line: which command, and how it ends. Exit status 0 = done, 1 = failed, 2 = wrong usage.
+
+import { CotenantError } from "../kernels/errors.ts";
+import { UnknownNameError, UsageError } from "./options/errors.ts";
+import { readOptions } from "./options/read-options.ts";
+import { optionsHelp } from "./options/render.ts";
+import { packageVersion } from "./package-root.ts";
+
+const help = `Usage: cotenant COMMAND [OPTIONS]
+
+One frozen base model, many LoRA adapters in one batch, over an OpenAI-compatible API.
+
+Commands:
+  serve        Start the server (cotenant serve --help lists its options)
+
+Options:
+  --help       This text
+  --version    The version
+`;
+
+const serveHelp = `Usage: cotenant serve [OPTIONS]
+
+Without options it serves the embedded model with its demo adapters on http://127.0.0.1:8000.
+Every option is also an environment variable (--max-rows: COTENANT_MAX_ROWS) and a key of the --config file.
+
+Options:
+${optionsHelp()}
+`;
+
+const commands = ["serve"];
+
+async function run([command, ...rest]: readonly string[]): Promise<number> {
+  const wantsHelp = rest.includes("--help") || rest.includes("-h");
+  switch (command) {
+    case "serve": {
+      if (wantsHelp) return print(serveHelp);
+      const options = readOptions(rest, process.env);
+      const { serve } = await import("./serve.ts"); // help and refusals need not wait for the engine's code
+      return serve(options, process.env);
+    }
+    case "--help":
+    case "-h":
+    case "help":
+      return print(help);
+    case "--version":
+    case "-v":
+      return print(`${packageVersion()}\n`);
+    case undefined:
+      throw new UsageError("missing_command", `no command given\n\n${help}`);
+    default:
+      throw new UnknownNameError("command", command, [...commands, "--help", "--version"]);
+  }
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
+
+try {
+  process.exitCode = await run(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof CotenantError)) throw error; // a bug: keep its stack
+  const isUsage = error instanceof UsageError;
+  const hint = isUsage ? "\nSee: cotenant --help, cotenant serve --help" : "";
+  process.stderr.write(`cotenant: ${error.message} [${error.code}]${hint}\n`);
+  process.exit(isUsage ? 2 : 1);
+}

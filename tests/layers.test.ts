@@ -1,0 +1,101 @@
+// The layering rule: imports go one way, one file owns each outside package, and no folder is a junk drawer.
+
+import assert from "node:assert/strict";
+import { globSync, readFileSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import { test } from "node:test";
+import { packageRoot } from "../server/package-root.ts";
+
+/** Outermost first: a layer imports itself and what stands after it. */
+const layers = ["server", "scheduler", "finetuning", "adapters-store", "kernels"];
+
+/** The one file that may import a package. Tests, scripts and examples may import anything. */
+const owners: Record<string, string> = {
+  "@hono/node-server": "server/listen.ts",
+  "@huggingface/hub": "server/hub.ts",
+  "@huggingface/jinja": "server/text/chat-template.ts",
+  "@huggingface/tokenizers": "server/text/tokenizer.ts",
+  "onnxruntime-node": "kernels/session.ts",
+  pino: "server/logger.ts",
+  "prom-client": "server/metrics.ts",
+};
+
+/** Packages that are a way to write a layer rather than a service behind one file. */
+const vocabulary: Record<string, string> = {
+  hono: "server",
+  "@hono/zod-openapi": "server",
+  zod: "server",
+  "lru-cache": "adapters-store",
+};
+
+type Import = { readonly file: string; readonly specifier: string };
+
+const importPattern =
+  /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+"([^"]+)"|(?:^|\n)\s*import\s+"([^"]+)"|\bimport\(\s*"([^"]+)"/g;
+
+const sources = globSync(
+  [...layers, "load-tests"].map((folder) => `${folder}/**/*.ts`),
+  { cwd: packageRoot },
+)
+  .map((file) => file.replaceAll(sep, "/"))
+  .filter((file) => !file.endsWith(".test.ts"));
+
+const imports: Import[] = sources.flatMap((file) => {
+  const code = readFileSync(join(packageRoot, file), "utf8");
+  return [...code.matchAll(importPattern)].map((match) => ({
+    file,
+    specifier: (match[1] ?? match[2] ?? match[3])!,
+  }));
+});
+
+const folderOf = (file: string) => file.split("/")[0]!;
+const targetOf = ({ file, specifier }: Import) =>
+  relative(packageRoot, join(packageRoot, dirname(file), specifier)).replaceAll(sep, "/");
+const packageOf = (specifier: string) =>
+  specifier
+    .split("/")
+    .slice(0, specifier.startsWith("@") ? 2 : 1)
+    .join("/");
+
+test("imports are found", () => {
+  assert.ok(imports.length > 50);
+});
+
+test("no layer imports one that stands before it", () => {
+  const leftward = imports.filter(({ file, specifier }) => {
+    if (!specifier.startsWith(".") || !layers.includes(folderOf(file))) return false;
+    return layers.indexOf(folderOf(targetOf({ file, specifier }))) < layers.indexOf(folderOf(file));
+  });
+  assert.deepEqual(leftward, []);
+});
+
+test("load-tests speak HTTP to the server; their benches drive the engine below it", () => {
+  const below = ["load-tests", "scheduler", "kernels"];
+  const inward = imports.filter((one) => {
+    const isOurs = folderOf(one.file) === "load-tests" && one.specifier.startsWith(".");
+    return isOurs && !below.includes(folderOf(targetOf(one)));
+  });
+  assert.deepEqual(inward, []);
+});
+
+test("one file owns each outside package", () => {
+  const strays = imports.filter(({ file, specifier }) => {
+    if (specifier.startsWith(".") || specifier.startsWith("node:")) return false;
+    const name = packageOf(specifier);
+    return owners[name] !== file && vocabulary[name] !== folderOf(file);
+  });
+  assert.deepEqual(strays, []);
+});
+
+test("every runtime dependency has an owner, and every owner its dependency", () => {
+  const manifest: { dependencies: Record<string, string> } = JSON.parse(
+    readFileSync(join(packageRoot, "package.json"), "utf8"),
+  );
+  const owned = [...Object.keys(owners), ...Object.keys(vocabulary)].sort();
+  assert.deepEqual(Object.keys(manifest.dependencies).sort(), owned);
+});
+
+test("no folder or file is named after nothing in particular", () => {
+  const vague = sources.filter((file) => /(^|\/)(utils?|helpers?|common|misc|types)(\/|\.ts$)/.test(file));
+  assert.deepEqual(vague, []);
+});
