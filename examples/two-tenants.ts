@@ -1,5 +1,5 @@
 // Two tenants at once: the official OpenAI client streams answers of two demo adapters that share every batch.
-// Start the server first (npm start), then: node examples/two-tenants.ts
+// Start the server first (npm start), then in another terminal: npm run example
 
 import OpenAI from "openai";
 
