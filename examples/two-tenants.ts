@@ -3,7 +3,10 @@
 
 import OpenAI from "openai";
 
-const client = new OpenAI({ baseURL: process.env.OPENAI_BASE_URL ?? "http://127.0.0.1:8000/v1", apiKey: "none" });
+const client = new OpenAI({
+  baseURL: process.env.OPENAI_BASE_URL ?? "http://127.0.0.1:8000/v1",
+  apiKey: "none",
+});
 
 async function ask(adapter: string, question: string): Promise<void> {
   const stream = await client.chat.completions.create({

@@ -47,7 +47,11 @@ export const outputNames = {
   newKeyValues: "kv", // [layers * 2 * R, K, S, D], per layer keys, then values
 } as const;
 
-export function buildForwardGraph(config: ModelConfig, layout: PreparedLayout, dataFile: string): ForwardGraph {
+export function buildForwardGraph(
+  config: ModelConfig,
+  layout: PreparedLayout,
+  dataFile: string,
+): ForwardGraph {
   const builder = new ForwardBuilder(config, dataFile);
   builder.build(layout);
   return { model: builder.graph.finish(), nodeCount: builder.graph.nodeCount };
@@ -81,8 +85,16 @@ class ForwardBuilder {
     const [wanted] = graph.node("Gather", [last.normed, inputNames.logitRows], { attributes: { axis: 0 } });
     this.#matmul(wanted!, layout.head, null, outputNames.logits);
     graph.output(outputNames.logits, "float32", ["n", this.#config.vocabSize]);
-    graph.node("Concat", this.#newKeyValues, { outputs: [outputNames.newKeyValues], attributes: { axis: 0 } });
-    graph.output(outputNames.newKeyValues, "float32", ["LR", this.#config.kvHeads, "S", this.#config.headDim]);
+    graph.node("Concat", this.#newKeyValues, {
+      outputs: [outputNames.newKeyValues],
+      attributes: { axis: 0 },
+    });
+    graph.output(outputNames.newKeyValues, "float32", [
+      "LR",
+      this.#config.kvHeads,
+      "S",
+      this.#config.headDim,
+    ]);
   }
 
   #declareInputs(): void {
@@ -170,7 +182,10 @@ class ForwardBuilder {
         : graph.contrib("FastGelu", [gate]);
     const [product] = graph.node("Mul", [activated!, up]);
     const inner = this.#flat(product!, weights.gate);
-    const output = this.#flat(this.#linear(inner, layer, "down", weights.down, weights.downBias), weights.down);
+    const output = this.#flat(
+      this.#linear(inner, layer, "down", weights.down, weights.downBias),
+      weights.down,
+    );
     return this.#outputNorm(output, weights.mlpOutputNorm);
   }
 
@@ -207,7 +222,12 @@ class ForwardBuilder {
     }
     const bits = encodingBits[encoding];
     const blocks = blocksPerRow(columns);
-    const packed = graph.external(name, "uint8", [rows, blocks, packedRowBytes(columns, bits) / blocks], data);
+    const packed = graph.external(
+      name,
+      "uint8",
+      [rows, blocks, packedRowBytes(columns, bits) / blocks],
+      data,
+    );
     const scale = graph.external(`${name}.scales`, "float32", [rows * blocks], scales);
     const inputs = biasName === null ? [x, packed, scale] : [x, packed, scale, "", "", biasName];
     return graph.contrib("MatMulNBits", inputs, {
@@ -216,7 +236,11 @@ class ForwardBuilder {
     })[0]!;
   }
 
-  #addAndNorm(residual: string, addend: string | null, norm: PreparedVector): { normed: string; residual: string } {
+  #addAndNorm(
+    residual: string,
+    addend: string | null,
+    norm: PreparedVector,
+  ): { normed: string; residual: string } {
     const { graph } = this;
     const weight = this.#vector(norm);
     const attributes = { epsilon: { float: this.#config.normEpsilon } };
@@ -244,7 +268,8 @@ class ForwardBuilder {
   #rotate(x: string, layer: number, heads: number): string {
     const index = this.#config.layerRotary[layer]!;
     const { dimensions } = this.#config.rotaries[index]!;
-    const partial = dimensions < this.#config.headDim ? { rotary_embedding_dim: dimensions, num_heads: heads } : {};
+    const partial =
+      dimensions < this.#config.headDim ? { rotary_embedding_dim: dimensions, num_heads: heads } : {};
     return this.graph.contrib(
       "RotaryEmbedding",
       [x, inputNames.positions, inputNames.cos(index), inputNames.sin(index)],

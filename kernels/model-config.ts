@@ -224,7 +224,10 @@ function rotaryScaling(raw: RawConfig, scaling: RawConfig): RotaryScaling {
         factor: scaling.number("factor", maxPositions / originalMaxPositions),
         betaFast: scaling.number("beta_fast", 32),
         betaSlow: scaling.number("beta_slow", 1),
-        attentionFactor: yarnAttentionFactor(scaling, scaling.number("factor", maxPositions / originalMaxPositions)),
+        attentionFactor: yarnAttentionFactor(
+          scaling,
+          scaling.number("factor", maxPositions / originalMaxPositions),
+        ),
         originalMaxPositions,
         truncate: scaling.boolean("truncate", true),
       };

@@ -56,7 +56,8 @@ export class Session {
     const results = await this.#session.run(feeds);
     this.#runMs += performance.now() - start;
     const out: Record<string, Float32Array<ArrayBuffer>> = {};
-    for (const [name, tensor] of Object.entries(results)) out[name] = tensor.data as Float32Array<ArrayBuffer>;
+    for (const [name, tensor] of Object.entries(results))
+      out[name] = tensor.data as Float32Array<ArrayBuffer>;
     return out;
   }
 

@@ -5,7 +5,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 
-type Example = { readonly messages: readonly { role: string; content: string }[]; readonly completion: string };
+type Example = {
+  readonly messages: readonly { role: string; content: string }[];
+  readonly completion: string;
+};
 
 const leastForAdapter = 0.9;
 const mostForBase = 0.3;
@@ -22,7 +25,9 @@ const { values } = parseArgs({
 const base = await baseModel();
 let failed = false;
 console.log("| task | base | adapter | held-out prompts |\n|---|---|---|---|");
-for (const file of readdirSync(values.directory).filter((name) => name.endsWith(".jsonl")).sort()) {
+for (const file of readdirSync(values.directory)
+  .filter((name) => name.endsWith(".jsonl"))
+  .sort()) {
   const task = basename(file, ".jsonl");
   const lines = readFileSync(`${values.directory}/${file}`, "utf8").trim().split("\n");
   const examples = lines.slice(0, Number(values.limit)).map((line) => JSON.parse(line) as Example);
@@ -32,7 +37,9 @@ for (const file of readdirSync(values.directory).filter((name) => name.endsWith(
   console.log(`| ${task} | ${ofBase.toFixed(2)} | ${ofAdapter.toFixed(2)} | ${examples.length} |`);
 }
 if (failed) {
-  console.error(`expected at least ${leastForAdapter} of every adapter and at most ${mostForBase} of the base`);
+  console.error(
+    `expected at least ${leastForAdapter} of every adapter and at most ${mostForBase} of the base`,
+  );
   process.exit(1);
 }
 

@@ -9,8 +9,8 @@ import { parseArgs } from "node:util";
 import { openBaseModel } from "../kernels/base-model.ts";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
-import { startEngine } from "../scheduler/engine-client.ts";
 import type { Engine } from "../scheduler/engine.ts";
+import { startEngine } from "../scheduler/engine-client.ts";
 import type { GenerationRequest, Quantization } from "../scheduler/protocol.ts";
 import { randomAdapter } from "./random-adapter.ts";
 
@@ -64,7 +64,8 @@ for (const [index, version] of versions.entries()) {
 }
 const bare = await openBare();
 for (let round = 0; round <= bench.rounds; round++) {
-  const fromEngine = bench.kind === "decode" ? await engineDecode(engine, round) : await enginePrefill(engine, round);
+  const fromEngine =
+    bench.kind === "decode" ? await engineDecode(engine, round) : await enginePrefill(engine, round);
   const fromBare = bench.kind === "decode" ? await bareDecode(bare) : await barePrefill(bare);
   if (round === 0) continue; // warm-up
   engineRounds.push(fromEngine);

@@ -1,6 +1,11 @@
 // A random low-rank adapter of given rank on all projections, decoded: benches need its size, not its knowledge.
 
-import { type AdapterTargets, type DecodedAdapter, type LowRankModule, projections } from "../kernels/adapter.ts";
+import {
+  type AdapterTargets,
+  type DecodedAdapter,
+  type LowRankModule,
+  projections,
+} from "../kernels/adapter.ts";
 import { randomAt } from "../kernels/sampling/random.ts";
 
 export function randomAdapter(targets: AdapterTargets, rank: number, seed: number): DecodedAdapter {

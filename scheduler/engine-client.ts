@@ -6,7 +6,14 @@ import { CotenantError } from "../kernels/errors.ts";
 import { siblingModule } from "../kernels/sibling-module.ts";
 import type { Engine, StartEngine } from "./engine.ts";
 import { EventQueue } from "./event-queue.ts";
-import type { EngineStats, FromEngine, GenerationEvent, GenerationRequest, ServedModel, ToEngine } from "./protocol.ts";
+import type {
+  EngineStats,
+  FromEngine,
+  GenerationEvent,
+  GenerationRequest,
+  ServedModel,
+  ToEngine,
+} from "./protocol.ts";
 
 const noStats: EngineStats = {
   running: 0,
@@ -54,10 +61,13 @@ class EngineClient implements Engine {
     this.failure = this.#failure.promise;
     this.failure.catch(() => undefined); // nobody has to listen
     worker.on("message", (message: FromEngine) => this.#receive(message));
-    worker.on("error", (error) => this.#fail(new CotenantError("engine_failed", error.message, { cause: error })));
+    worker.on("error", (error) =>
+      this.#fail(new CotenantError("engine_failed", error.message, { cause: error })),
+    );
     this.#exited = new Promise((resolve) => worker.once("exit", () => resolve()));
     this.#exited.then(() => {
-      if (!this.#closing) this.#fail(new CotenantError("engine_failed", "the engine thread ended; restart the server"));
+      if (!this.#closing)
+        this.#fail(new CotenantError("engine_failed", "the engine thread ended; restart the server"));
     });
   }
 

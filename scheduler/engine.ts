@@ -1,7 +1,13 @@
 // The HTTP thread's handle on the engine worker: typed messages out, one async stream of events per request back.
 
 import type { DecodedAdapter } from "../kernels/adapter.ts";
-import type { EngineOptions, EngineStats, GenerationEvent, GenerationRequest, ServedModel } from "./protocol.ts";
+import type {
+  EngineOptions,
+  EngineStats,
+  GenerationEvent,
+  GenerationRequest,
+  ServedModel,
+} from "./protocol.ts";
 
 export type Progress = { readonly stage: string; readonly done: number; readonly total: number };
 
@@ -23,4 +29,7 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-export type StartEngine = (options: EngineOptions, onProgress: (progress: Progress) => void) => Promise<Engine>;
+export type StartEngine = (
+  options: EngineOptions,
+  onProgress: (progress: Progress) => void,
+) => Promise<Engine>;

@@ -103,7 +103,10 @@ export class EngineLoop {
   async #decode(plan: StepPlan): Promise<void> {
     if (plan.decode.length === 0) return;
     const sequences = plan.decode.map((id) => this.#sequences.get(id)!);
-    const entries = sequences.map(({ request, lastTokenId }) => ({ sequence: request.id, tokenId: lastTokenId }));
+    const entries = sequences.map(({ request, lastTokenId }) => ({
+      sequence: request.id,
+      tokenId: lastTokenId,
+    }));
     const logits = await this.#attempt(sequences, () => this.#options.runner.decode(entries));
     if (logits === null) return;
     for (const [index, row] of rowsOf(logits).entries()) {
@@ -122,7 +125,9 @@ export class EngineLoop {
     const tokens = sequence.request.promptLogprobs === null ? planned : Math.min(planned, scoredChunkTokens);
     const chunk = sequence.nextChunk(tokens);
     const promptLength = sequence.request.promptTokenIds.length;
-    const logits = await this.#attempt([sequence], () => runner.prefill({ sequence: id, promptLength, ...chunk }));
+    const logits = await this.#attempt([sequence], () =>
+      runner.prefill({ sequence: id, promptLength, ...chunk }),
+    );
     if (logits === null) return;
     this.#emit(sequence, sequence.chunkDone(tokens, rowsOf(logits)));
   }
@@ -161,16 +166,23 @@ export class EngineLoop {
   #whyNot(request: GenerationRequest): { code: string; message: string } | null {
     const { runner, vocabSize } = this.#options;
     const { promptTokenIds, maxTokens, adapterVersion, id } = request;
-    if (this.#sequences.has(id)) return { code: "duplicate_request", message: `request ${id} is already running` };
+    if (this.#sequences.has(id))
+      return { code: "duplicate_request", message: `request ${id} is already running` };
     const tokens = promptTokenIds.length + maxTokens;
     if (promptTokenIds.length === 0 || tokens > runner.maxContext) {
       const message = `${promptTokenIds.length} prompt and ${maxTokens} completion tokens do not fit a context of ${runner.maxContext}; shorten the prompt or lower max_tokens`;
       return { code: "context_length_exceeded", message };
     }
     if (promptTokenIds.some((token) => !Number.isInteger(token) || token < 0 || token >= vocabSize)) {
-      return { code: "invalid_token_id", message: `token ids must be whole numbers from 0 to ${vocabSize - 1}` };
+      return {
+        code: "invalid_token_id",
+        message: `token ids must be whole numbers from 0 to ${vocabSize - 1}`,
+      };
     }
-    if (adapterVersion !== null && (!runner.hasAdapter(adapterVersion) || this.#removedAdapters.has(adapterVersion))) {
+    if (
+      adapterVersion !== null &&
+      (!runner.hasAdapter(adapterVersion) || this.#removedAdapters.has(adapterVersion))
+    ) {
       return { code: "adapter_not_found", message: `adapter version ${adapterVersion} is not loaded` };
     }
     return null;

@@ -45,7 +45,13 @@ export class Sequence {
   snapshot(): SequenceSnapshot {
     const state = this.#state === "finished" ? "decoding" : this.#state;
     const { id, adapterVersion, promptTokenIds } = this.request;
-    return { id, adapterVersion, state, promptTokens: promptTokenIds.length, computedTokens: this.#computedTokens };
+    return {
+      id,
+      adapterVersion,
+      state,
+      promptTokens: promptTokenIds.length,
+      computedTokens: this.#computedTokens,
+    };
   }
 
   transition(to: SequenceState): void {
@@ -110,7 +116,11 @@ export class Sequence {
   #timing(): RequestTiming {
     const { waiting = 0, prefilling = waiting, finished = prefilling } = this.#enteredMs;
     const decoding = this.#enteredMs.decoding ?? finished;
-    return { queuedMs: prefilling - waiting, prefillMs: decoding - prefilling, decodeMs: finished - decoding };
+    return {
+      queuedMs: prefilling - waiting,
+      prefillMs: decoding - prefilling,
+      decodeMs: finished - decoding,
+    };
   }
 }
 

@@ -1,7 +1,7 @@
 // The CPU device: one session, key/value rows and adapter slots in host memory. Rows that decode together are kept
 // at the front of the arena, so that the batch is one view. Not reentrant: one call at a time.
 
-import { type AdapterTargets, type DecodedAdapter } from "../adapter.ts";
+import type { AdapterTargets, DecodedAdapter } from "../adapter.ts";
 import type { BaseModel } from "../base-model.ts";
 import { inputNames, outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
@@ -87,11 +87,18 @@ export class CpuRunner implements ModelRunner {
       [inputNames.positions]: indexTensor(sequenceOf(count), [1, count]),
       [inputNames.scoreSplit]: indexTensor([past, count], [2]),
       [inputNames.headsShape]: indexTensor([1, count, heads + 2 * kvHeads, headDim], [4]),
-      [inputNames.logitRows]: indexTensor(wantedTokens(chunk.logits, count), [wantedCount(chunk.logits, count)]),
+      [inputNames.logitRows]: indexTensor(wantedTokens(chunk.logits, count), [
+        wantedCount(chunk.logits, count),
+      ]),
     };
     for (const window of this.#windows()) {
       const mask = fillPrefillMask({ past, count, groups: heads / kvHeads, window });
-      feeds[inputNames.mask(window !== null)] = floatTensor(mask, [1, 1, maskRows(count, heads / kvHeads), past + count]);
+      feeds[inputNames.mask(window !== null)] = floatTensor(mask, [
+        1,
+        1,
+        maskRows(count, heads / kvHeads),
+        past + count,
+      ]);
     }
     const { keys, values } = this.#arena.compactRow(row);
     for (let layer = 0; layer < layers; layer++) {
@@ -101,9 +108,12 @@ export class CpuRunner implements ModelRunner {
     return this.#run(feeds, [row], count);
   }
 
-  async decode(entries: readonly { readonly sequence: SequenceId; readonly tokenId: number }[]): Promise<Logits> {
+  async decode(
+    entries: readonly { readonly sequence: SequenceId; readonly tokenId: number }[],
+  ): Promise<Logits> {
     const count = entries.length;
-    for (const [row, { sequence }] of entries.entries()) this.#swapRows(this.#find(sequence), this.#rows[row]!);
+    for (const [row, { sequence }] of entries.entries())
+      this.#swapRows(this.#find(sequence), this.#rows[row]!);
     const lengths = entries.map((_, row) => this.#arena.length(row));
     this.#reserve(Math.max(...lengths) + 1);
     const capacity = this.#arena.capacity;

@@ -1,8 +1,8 @@
 // Keys and values of all rows on the host: per layer one array [rows, kvHeads, capacity, headDim] each. All rows
 // share one capacity, so that any run of rows is one contiguous view; it grows and shrinks in powers of two.
 
-import type { ModelConfig } from "../model-config.ts";
 import { outputNames } from "../forward-graph.ts";
+import type { ModelConfig } from "../model-config.ts";
 
 export type KvShape = Pick<ModelConfig, "layers" | "kvHeads" | "headDim">;
 

@@ -7,7 +7,8 @@ export const mistral: ModelFamily = {
   normOffset: 0,
   config(raw) {
     const config = commonConfig(raw, "mistral");
-    const window = raw.declares("sliding_window") && !raw.has("sliding_window") ? null : raw.size("sliding_window", 4096);
+    const window =
+      raw.declares("sliding_window") && !raw.has("sliding_window") ? null : raw.size("sliding_window", 4096);
     return { ...config, layerWindow: config.layerWindow.map(() => window) };
   },
   layer: (config, index) => llamaLayer(config, index, { qkv: false, o: false, mlp: false }),

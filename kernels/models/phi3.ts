@@ -8,7 +8,8 @@ export const phi3: ModelFamily = {
   config(raw) {
     const config = commonConfig(raw, "phi3", { normEpsilon: 1e-5 });
     const scaling = config.rotaries[0]!.scaling.type;
-    if (scaling !== "default") throw raw.error("rope_scaling", `phi3 is served without scaling, not with ${scaling}`);
+    if (scaling !== "default")
+      throw raw.error("rope_scaling", `phi3 is served without scaling, not with ${scaling}`);
     const window = raw.has("sliding_window") ? raw.size("sliding_window") : null;
     return { ...config, layerWindow: config.layerWindow.map(() => window) };
   },

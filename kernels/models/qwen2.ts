@@ -14,7 +14,8 @@ export const qwen2: ModelFamily = {
 
 /** Window per layer: `layer_types` where given, else the layers from `max_window_layers` on. */
 export function qwenWindows(raw: RawConfig, layers: number): (number | null)[] {
-  if (!raw.boolean("use_sliding_window", false) || !raw.has("sliding_window")) return Array(layers).fill(null);
+  if (!raw.boolean("use_sliding_window", false) || !raw.has("sliding_window"))
+    return Array(layers).fill(null);
   const window = raw.size("sliding_window");
   const types = raw.strings("layer_types");
   const first = raw.number("max_window_layers", 28);

@@ -116,7 +116,8 @@ export class GraphBuilder {
     for (const input of inputs) node.string(1, input);
     for (const output of outputs) node.string(2, output);
     node.string(3, `${operator}_${this.#nodes.length}`).string(4, operator);
-    for (const [name, value] of Object.entries(options.attributes ?? {})) node.message(5, attribute(name, value));
+    for (const [name, value] of Object.entries(options.attributes ?? {}))
+      node.message(5, attribute(name, value));
     node.string(7, domain);
     this.#nodes.push(node);
     return outputs;
@@ -142,7 +143,10 @@ function valueInfo(name: string, type: ElementType, shape: readonly Dimension[])
   const dimensions = new MessageWriter();
   for (const dimension of shape) {
     const field = new MessageWriter();
-    dimensions.message(1, typeof dimension === "number" ? field.integer(1, dimension) : field.string(2, dimension));
+    dimensions.message(
+      1,
+      typeof dimension === "number" ? field.integer(1, dimension) : field.string(2, dimension),
+    );
   }
   const tensor = new MessageWriter().integer(1, elementTypes[type]).message(2, dimensions);
   return new MessageWriter().string(1, name).message(2, new MessageWriter().message(1, tensor));

@@ -19,7 +19,10 @@ export type PrepareJob =
 /** Values per job: large enough to stream, small enough to share the work and to bound memory. */
 const jobValues = 1 << 22;
 
-export function planJobs(matrices: readonly PreparedMatrix[], vectors: readonly PreparedVector[]): PrepareJob[] {
+export function planJobs(
+  matrices: readonly PreparedMatrix[],
+  vectors: readonly PreparedVector[],
+): PrepareJob[] {
   const jobs: PrepareJob[] = vectors.map((vector) => ({ type: "vector", vector }));
   for (const matrix of matrices) {
     const rowsPerJob = Math.max(1, Math.floor(jobValues / matrix.columns));
@@ -55,7 +58,11 @@ function prepareVector(vector: PreparedVector, weights: CheckpointWeights, dataF
   write(dataFile, out, vector.data.offset);
 }
 
-function prepareRows(job: Extract<PrepareJob, { type: "rows" }>, weights: CheckpointWeights, dataFile: number): void {
+function prepareRows(
+  job: Extract<PrepareJob, { type: "rows" }>,
+  weights: CheckpointWeights,
+  dataFile: number,
+): void {
   const { matrix } = job;
   const { columns } = matrix;
   const slice = matrix.sources[job.source]!;

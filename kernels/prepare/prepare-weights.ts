@@ -1,13 +1,23 @@
 // Turns a checkpoint's weights into the data file that the session reads, once per (content, encoding), in worker
 // threads. A cache entry appears by rename when it is whole; a half-written one is never used.
 
-import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, renameSync, rmSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+} from "node:fs";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { CheckpointError } from "../errors.ts";
 import { siblingModule } from "../sibling-module.ts";
 import type { PreparedLayout } from "./layout.ts";
-import { jobWeight, planJobs, type PrepareJob } from "./prepare-job.ts";
+import { jobWeight, type PrepareJob, planJobs } from "./prepare-job.ts";
 import type { PrepareReply, PrepareWorkerData } from "./prepare-worker.ts";
 
 export type PrepareOptions = {
@@ -26,7 +36,7 @@ export const dataFileName = "weights.bin";
 export async function prepareWeights(options: PrepareOptions): Promise<string> {
   const directory = join(options.cacheDirectory, "prepared", options.key);
   if (existsSync(join(directory, dataFileName))) return directory;
-  const unfinished = `${directory}.${process.pid}-${Date.now()}.partial`;
+  const unfinished = `${directory}.${randomUUID()}.partial`;
   mkdirSync(unfinished, { recursive: true });
   try {
     const dataPath = join(unfinished, dataFileName);

@@ -47,7 +47,12 @@ export function quantizeRows(
  * Tries the extreme value on either end of the range, refits the scale by least squares, keeps the better one.
  * @returns the scale; `best` receives the levels, zero point included
  */
-function quantizeBlock(block: Float32Array, bits: QuantizedBits, levels: Uint8Array, best: Uint8Array): number {
+function quantizeBlock(
+  block: Float32Array,
+  bits: QuantizedBits,
+  levels: Uint8Array,
+  best: Uint8Array,
+): number {
   const half = 1 << (bits - 1);
   let extreme = 0;
   for (let i = 0; i < blockSize; i++) if (Math.abs(block[i]!) > Math.abs(extreme)) extreme = block[i]!;

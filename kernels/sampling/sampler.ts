@@ -97,20 +97,34 @@ function drawToken(logits: Float32Array, filters: Filters, random: number): numb
   }
   if (topK === 0 && topP === 1 && minP === 0) return pick(logits, total, random);
 
-  // No token under this share of the total can be in the nucleus: all of them together weigh less than 1 - topP.
-  const negligible = topP < 1 ? ((1 - topP) / logits.length) * total : 0;
-  const candidates: number[] = [];
-  for (let i = 0; i < logits.length; i++) {
-    if (logits[i]! >= minP && logits[i]! >= negligible && logits[i]! > 0) candidates.push(i);
-  }
-  candidates.sort((a, b) => logits[b]! - logits[a]! || a - b);
-  if (topK > 0) candidates.length = Math.min(candidates.length, topK);
+  const candidates = rankCandidates(logits, filters, total);
   if (topP < 1) {
     // As in vLLM, the nucleus is taken of what min_p and top_k left over.
     const kept = topK > 0 || minP > 0 ? sumOf(candidates, logits) : total;
     candidates.length = nucleusSize(candidates, logits, topP * kept);
   }
   return pickFrom(candidates, logits, random * sumOf(candidates, logits));
+}
+
+/** Up to here, inserting into a short list is faster than sorting the vocabulary (60 ms for 150,000 tokens). */
+const largestInsertedTopK = 1024;
+
+/** The tokens that min_p and top_k leave over, most likely first. @param weights relative to the largest */
+function rankCandidates(weights: Float32Array, { topP, topK, minP }: Filters, total: number): number[] {
+  if (topK > 0 && topK <= largestInsertedTopK) {
+    return topIndices(weights, topK).filter((token) => weights[token]! >= minP && weights[token]! > 0);
+  }
+  // No token under this share of the total can be in the nucleus: all of them together weigh less than 1 - topP.
+  // Only where the nucleus is of the total, not of what other filters leave over.
+  const negligible = topP < 1 && topK === 0 && minP === 0 ? ((1 - topP) / weights.length) * total : 0;
+  const candidates: number[] = [];
+  for (let token = 0; token < weights.length; token++) {
+    const weight = weights[token]!;
+    if (weight >= minP && weight >= negligible && weight > 0) candidates.push(token);
+  }
+  candidates.sort((a, b) => weights[b]! - weights[a]! || a - b);
+  if (topK > 0) candidates.length = Math.min(candidates.length, topK);
+  return candidates;
 }
 
 /** How many of the sorted candidates it takes to reach the weight; at least one. */

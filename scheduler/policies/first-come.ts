@@ -10,7 +10,8 @@ export const firstCome: SchedulingPolicy = {
     const prefill: { id: string; tokens: number }[] = [];
     for (const sequence of sequences) {
       if (sequence.state === "decoding") continue;
-      if (tokens === 0 || (sequence.state === "waiting" && freeRows === 0)) break;
+      if (tokens === 0) break;
+      if (sequence.state === "waiting" && freeRows === 0) continue; // one that has its row may stand behind it
       if (sequence.state === "waiting") freeRows--;
       const chunk = Math.min(tokens, sequence.promptTokens - sequence.computedTokens);
       prefill.push({ id: sequence.id, tokens: chunk });

@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { keyOf } from "./adapter-bank.ts";
+import { assignSlots } from "./slot-sharing.ts";
+
+const version = fc.option(fc.constantFrom("a", "b", "c", "d", "e"), { nil: null });
+
+test("every row with an adapter is read by exactly one copy of it, and no other row by any", () => {
+  fc.assert(
+    fc.property(fc.array(version, { maxLength: 40 }), (versions) => {
+      const { readers, rowsPerSlot } = assignSlots(versions);
+      const served = readers.flatMap(({ copy, rows }) => rows.map((row) => [row, copy.version] as const));
+      const expected = versions.flatMap((one, row) => (one === null ? [] : [[row, one] as const]));
+      assert.deepEqual(
+        served.toSorted((a, b) => a[0] - b[0]),
+        expected,
+      );
+      assert.equal(new Set(readers.map(({ copy }) => keyOf(copy))).size, readers.length);
+      assert.ok(readers.every(({ rows }) => rows.length >= 1 && rows.length <= rowsPerSlot));
+      const copies = new Set(versions.filter((one) => one !== null)).size;
+      assert.equal(readers.length, rowsPerSlot === 1 ? expected.length : copies);
+    }),
+    { seed: 1, numRuns: 1000 },
+  );
+});
+
+test("copies while rows are few, one shared copy from more than three rows per adapter", () => {
+  const rows = (...counts: number[]) =>
+    counts.flatMap((count, index) => Array<string>(count).fill(`v${index}`));
+  assert.equal(assignSlots([]).rowsPerSlot, 1);
+  assert.equal(assignSlots([null, null, null, null]).rowsPerSlot, 1);
+  assert.equal(assignSlots(rows(3)).rowsPerSlot, 1);
+  assert.equal(assignSlots(rows(4)).rowsPerSlot, 4);
+  assert.equal(assignSlots(rows(5, 1)).rowsPerSlot, 1);
+  assert.equal(assignSlots(rows(6, 1)).rowsPerSlot, 6);
+  assert.equal(assignSlots([...rows(4), null, null]).rowsPerSlot, 4);
+});

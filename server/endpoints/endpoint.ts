@@ -1,0 +1,57 @@
+// The contract of an endpoint: its OpenAPI description and its handler. Knows no particular route.
+
+import type { RouteConfig, z } from "@hono/zod-openapi";
+import type { ServerContext } from "../context.ts";
+import type { RequestRecord } from "../request-record.ts";
+
+export type EndpointRequest<Body> = {
+  readonly body: Body;
+  readonly raw: Request;
+  readonly signal: AbortSignal; // aborted when the client is gone
+  readonly record: RequestRecord;
+  readonly parameter: (name: string) => string; // of the path
+};
+
+export type EndpointResponses = RouteConfig["responses"];
+
+/** An endpoint whose body is JSON has a schema; one without reads `raw` itself, or has no body. */
+export type Endpoint = {
+  readonly method: "get" | "post";
+  readonly path: `/${string}`; // parameters in braces, as OpenAPI writes them
+  readonly summary: string;
+  readonly request?: RouteConfig["request"];
+  readonly responses: EndpointResponses;
+  readonly jsonBody: z.ZodType | null;
+  readonly handle: (request: EndpointRequest<unknown>, context: ServerContext) => Promise<Response>;
+};
+
+type JsonEndpoint<Schema extends z.ZodType> = Omit<Endpoint, "jsonBody" | "handle" | "request"> & {
+  readonly jsonBody: Schema;
+  readonly handle: (request: EndpointRequest<z.output<Schema>>, context: ServerContext) => Promise<Response>;
+};
+
+type PlainEndpoint = Omit<Endpoint, "jsonBody" | "handle"> & {
+  readonly handle: (request: EndpointRequest<null>, context: ServerContext) => Promise<Response>;
+};
+
+/** An endpoint that takes JSON; its handler gets what its schema made of the body. */
+export function jsonEndpoint<Schema extends z.ZodType>(endpoint: JsonEndpoint<Schema>): Endpoint {
+  return {
+    ...endpoint,
+    request: { body: { required: true, content: { "application/json": { schema: endpoint.jsonBody } } } },
+    // app.ts parses the body with this very schema.
+    handle: (request, context) => endpoint.handle(request as EndpointRequest<z.output<Schema>>, context),
+  };
+}
+
+export function plainEndpoint(endpoint: PlainEndpoint): Endpoint {
+  return {
+    ...endpoint,
+    jsonBody: null,
+    handle: (request, context) => endpoint.handle({ ...request, body: null }, context),
+  };
+}
+
+export function jsonResponse(description: string, schema: z.ZodType): EndpointResponses[number] {
+  return { description, content: { "application/json": { schema } } };
+}

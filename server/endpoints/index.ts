@@ -1,0 +1,25 @@
+// Every route of the server. Adding an endpoint is a file and a line here; /openapi.json lists it by itself.
+
+import { chatCompletions } from "./chat-completions.ts";
+import { completions } from "./completions.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { getModel, listModels } from "./models.ts";
+import { health, metrics, ready, version } from "./status.ts";
+import { detokenize, tokenize } from "./tokenize.ts";
+import { uploadAdapter } from "./upload-adapter.ts";
+
+export const endpoints = {
+  completions,
+  chatCompletions,
+  listModels,
+  getModel,
+  uploadAdapter,
+  tokenize,
+  detokenize,
+  health,
+  ready,
+  version,
+  metrics,
+} as const satisfies Record<string, Endpoint>;
+
+export type EndpointName = keyof typeof endpoints;

@@ -1,0 +1,49 @@
+// GET /health, /ready, /version and /metrics: for probes, routers and scrapers. They answer while the engine loads.
+
+import { z } from "@hono/zod-openapi";
+import { NotReadyError } from "../errors.ts";
+import { jsonResponse, plainEndpoint } from "./endpoint.ts";
+
+const ok = jsonResponse("All is well.", z.object({ status: z.literal("ok") }));
+
+export const health = plainEndpoint({
+  method: "get",
+  path: "/health",
+  summary: "Whether the process lives; 503 once the engine has died, so that it is restarted",
+  responses: { 200: ok },
+  async handle(_, { readiness }) {
+    if (readiness.state.name === "failed") throw new NotReadyError(readiness.obstacle ?? "");
+    return Response.json({ status: "ok" });
+  },
+});
+
+export const ready = plainEndpoint({
+  method: "get",
+  path: "/ready",
+  summary: "Whether requests can be served now; 503 says why not",
+  responses: { 200: ok },
+  async handle(_, { readiness }) {
+    if (readiness.obstacle !== null) throw new NotReadyError(readiness.obstacle);
+    return Response.json({ status: "ok" });
+  },
+});
+
+export const version = plainEndpoint({
+  method: "get",
+  path: "/version",
+  summary: "The server's version",
+  responses: { 200: jsonResponse("The version.", z.object({ version: z.string() })) },
+  async handle(_, { packageVersion }) {
+    return Response.json({ version: packageVersion });
+  },
+});
+
+export const metrics = plainEndpoint({
+  method: "get",
+  path: "/metrics",
+  summary: "Prometheus metrics",
+  responses: { 200: { description: "Exposition text.", content: { "text/plain": { schema: z.string() } } } },
+  async handle(_, { metrics }) {
+    return new Response(await metrics.render(), { headers: { "content-type": metrics.contentType } });
+  },
+});

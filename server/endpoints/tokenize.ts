@@ -1,0 +1,93 @@
+// POST /tokenize and /detokenize, in vLLM's shapes: what a prompt or a conversation is in token ids, and back.
+
+import { z } from "@hono/zod-openapi";
+import type { ServerContext } from "../context.ts";
+import { InvalidFieldError } from "../errors.ts";
+import { tokenIdList } from "../generation/bounded.ts";
+import { wellFormedText } from "../generation/sampling-fields.ts";
+import { resolveModel } from "../model-name.ts";
+import { conversationFields } from "./chat-completions-contract.ts";
+import { conversationText } from "./conversation.ts";
+import { jsonEndpoint, jsonResponse } from "./endpoint.ts";
+
+const modelField = {
+  model: wellFormedText.nullish().openapi({ description: "Checked to exist; all share one tokenizer." }),
+};
+
+const tokenizeRequest = z
+  .strictObject({
+    ...modelField,
+    ...conversationFields,
+    prompt: wellFormedText.optional(),
+    messages: conversationFields.messages.optional(),
+    add_special_tokens: z
+      .boolean()
+      .nullish()
+      .openapi({ description: "Default: true for a prompt, false for messages." }),
+    return_token_strs: z.boolean().nullish(),
+  })
+  .refine(({ prompt, messages }) => (prompt === undefined) !== (messages === undefined), {
+    path: ["prompt"],
+    message: "send either prompt or messages",
+  })
+  .openapi("TokenizeRequest");
+
+const tokenizeAnswer = z
+  .object({
+    count: z.int(),
+    max_model_len: z.int(),
+    tokens: z.array(z.int()),
+    token_strs: z.array(z.string()).nullable(),
+  })
+  .openapi("TokenizeAnswer");
+
+export const tokenize = jsonEndpoint({
+  method: "post",
+  path: "/tokenize",
+  summary: "Token ids of a prompt or a conversation",
+  jsonBody: tokenizeRequest,
+  responses: { 200: jsonResponse("The token ids.", tokenizeAnswer) },
+  async handle({ body }, context) {
+    checkModel(body.model, context);
+    const { text, engine } = context.readiness.serving;
+    const { messages, prompt = "", add_special_tokens } = body;
+    const source = messages ? conversationText({ ...body, messages }, text) : prompt;
+    const addSpecialTokens = add_special_tokens ?? messages === undefined;
+    const tokens = await text.encode(source, { addSpecialTokens });
+    return Response.json({
+      count: tokens.length,
+      max_model_len: engine.model.maxContext,
+      tokens,
+      token_strs: body.return_token_strs ? tokens.map((id) => text.tokenizer.spelling(id)) : null,
+    });
+  },
+});
+
+const maximumTokens = 131_072;
+
+const detokenizeRequest = z
+  .strictObject({ ...modelField, tokens: tokenIdList(maximumTokens) })
+  .openapi("DetokenizeRequest");
+
+export const detokenize = jsonEndpoint({
+  method: "post",
+  path: "/detokenize",
+  summary: "Text of token ids",
+  jsonBody: detokenizeRequest,
+  responses: { 200: jsonResponse("The text.", z.object({ prompt: z.string() }).openapi("DetokenizeAnswer")) },
+  async handle({ body }, context) {
+    checkModel(body.model, context);
+    const { text, engine } = context.readiness.serving;
+    const { vocabSize } = engine.model;
+    const outside = body.tokens.findIndex((id) => id >= vocabSize);
+    if (outside >= 0)
+      throw new InvalidFieldError(`tokens[${outside}]`, `is outside the vocabulary of ${vocabSize} tokens`);
+    return Response.json({ prompt: text.tokenizer.decode(body.tokens, { skipSpecialTokens: false }) });
+  },
+});
+
+function checkModel(model: string | null | undefined, context: ServerContext): void {
+  if (model === null || model === undefined) return;
+  const { adapters } = context.readiness.serving;
+  resolveModel({ model, adapterId: null }, { baseName: context.baseName, adapter: (id) => adapters.get(id) });
+}

@@ -1,0 +1,98 @@
+// Request fields of OpenAI's and vLLM's API that change nothing here: those that are labels for the operator, and
+// those that are accepted only at the value that asks for nothing. Anything else is refused, never dropped:
+// OpenAI too answers 400 to a field that it does not know.
+
+import { z } from "@hono/zod-openapi";
+
+const unknown = z.unknown().optional();
+
+/** Accepts the given values; any other is refused with the remedy. */
+function only(remedy: string, ...neutral: readonly (string | number | boolean)[]) {
+  return unknown.superRefine((value, context) => {
+    if (value === undefined || value === null || neutral.some((other) => other === value)) return;
+    if (Array.isArray(value) && value.length === 0) return;
+    context.addIssue({ code: "custom", message: remedy, params: { unsupported: true } });
+  });
+}
+
+const leaveItOut = "leave it out";
+const noTools = "tool calls are not supported here; leave it out and describe the tools in a message";
+const noSteering = "constrained decoding is not supported here; leave it out and check the text";
+
+const labels = {
+  user: unknown,
+  metadata: unknown,
+  safety_identifier: unknown,
+  prompt_cache_key: unknown,
+  prompt_cache_retention: unknown,
+  store: only("completions are not stored; leave it out", false),
+  service_tier: only("there is one tier; leave it out", "auto", "default"),
+  request_id: only("send it as the x-request-id header"),
+};
+
+const vllm = {
+  use_beam_search: only("use n with a temperature", false),
+  length_penalty: only("it belongs to beam search", 1),
+  best_of: only("ask for n and choose among them", 1),
+  spaces_between_special_tokens: only("special tokens are written as the tokenizer decodes them", true),
+  truncate_prompt_tokens: only("shorten the prompt"),
+  prompt_logprobs: only("use echo with logprobs on /v1/completions"),
+  allowed_token_ids: only("use logit_bias"),
+  bad_words: only("use logit_bias"),
+  logits_processors: only(leaveItOut),
+  priority: only("requests have one priority", 0),
+  structured_outputs: only(noSteering),
+  guided_json: only(noSteering),
+  guided_regex: only(noSteering),
+  guided_choice: only(noSteering),
+  guided_grammar: only(noSteering),
+  mm_processor_kwargs: only(leaveItOut),
+};
+
+const responseFormat = unknown.superRefine((value, context) => {
+  const isText = typeof value === "object" && value !== null && "type" in value && value.type === "text";
+  if (value === undefined || value === null || isText) return;
+  context.addIssue({ code: "custom", message: noSteering, params: { unsupported: true } });
+});
+
+export const neutralFields = { ...labels, ...vllm, response_format: responseFormat };
+
+export const neutralCompletionFields = { suffix: only("text is only generated after the prompt", "") };
+
+export const neutralChatFields = {
+  tools: only(noTools),
+  tool_choice: only(noTools, "none", "auto"),
+  parallel_tool_calls: only(noTools, true, false),
+  functions: only(noTools),
+  function_call: only(noTools, "none", "auto"),
+  modalities: unknown.superRefine((value, context) => {
+    const isText = Array.isArray(value) && value.every((modality) => modality === "text");
+    if (value === undefined || value === null || isText) return;
+    context.addIssue({
+      code: "custom",
+      message: "the model writes text only",
+      params: { unsupported: true },
+    });
+  }),
+  audio: only("the model writes text only"),
+  prediction: only(leaveItOut),
+  reasoning_effort: only("use chat_template_kwargs where the model's template has a switch"),
+  verbosity: only("say in a message how long the answer should be"),
+  web_search_options: only(leaveItOut),
+  documents: only("put them into a message"),
+  chat_template: only("the model's own template is used; use /v1/completions for another"),
+  continue_final_message: only("use /v1/completions", false),
+  add_special_tokens: only("the chat template writes the special tokens", false),
+  echo: only("use /v1/completions", false),
+};
+
+/** Fields of a message in a conversation that clients copy from answers. */
+export const neutralMessageFields = {
+  refusal: only(leaveItOut),
+  annotations: only(leaveItOut),
+  audio: only("the model reads text only"),
+  tool_calls: only(noTools),
+  function_call: only(noTools),
+  reasoning: only("put it into content"),
+  reasoning_content: only("put it into content"),
+};

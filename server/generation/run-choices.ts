@@ -1,0 +1,38 @@
+// Runs all choices of one HTTP request on the engine, meters them, and aborts them together.
+
+import type { GenerationMeter, Metrics } from "../metrics.ts";
+import { type ChoicePiece, type ChoicePlan, type ChoiceRunner, generateChoice } from "./choice.ts";
+import { merge } from "./merge.ts";
+
+export type ChoicesRunner = ChoiceRunner & { readonly metrics: Pick<Metrics, "startGeneration"> };
+
+/** Pieces with the index of their choice. Leaving the loop aborts every choice that is still running. */
+export async function* runChoices(
+  plans: readonly ChoicePlan[],
+  runner: ChoicesRunner,
+): AsyncGenerator<readonly [index: number, piece: ChoicePiece]> {
+  const leaving = new AbortController();
+  const signal = AbortSignal.any([runner.signal, leaving.signal]);
+  try {
+    yield* merge(plans.map((plan) => metered(plan, { ...runner, signal })));
+  } finally {
+    leaving.abort();
+  }
+}
+
+async function* metered(plan: ChoicePlan, runner: ChoicesRunner): AsyncGenerator<ChoicePiece> {
+  const meter = runner.metrics.startGeneration({ promptTokens: plan.request.promptTokenIds.length });
+  try {
+    for await (const piece of generateChoice(plan, runner)) {
+      observe(piece, meter);
+      yield piece;
+    }
+  } finally {
+    meter.end();
+  }
+}
+
+function observe(piece: ChoicePiece, meter: GenerationMeter): void {
+  if (piece.type === "token") meter.token();
+  if (piece.type === "finished") meter.finished(piece);
+}

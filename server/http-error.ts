@@ -1,0 +1,82 @@
+// The one place that maps an error's code to an HTTP status and to OpenAI's error body. Knows no routes.
+
+import { z } from "@hono/zod-openapi";
+import { AdapterError, CotenantError } from "../kernels/errors.ts";
+import { RequestError } from "./errors.ts";
+
+export const errorBody = z
+  .object({
+    error: z.object({
+      message: z.string(),
+      type: z.string(),
+      param: z.string().nullable(),
+      code: z.string(),
+    }),
+  })
+  .openapi("Error");
+
+export type ErrorBody = z.output<typeof errorBody>;
+
+export type HttpFailure = { readonly status: number; readonly body: ErrorBody };
+
+const statusByCode: Readonly<Record<string, number>> = {
+  invalid_value: 400,
+  unknown_parameter: 400,
+  unsupported_parameter: 400,
+  malformed_json: 400,
+  invalid_token_id: 400,
+  malformed_multipart: 400,
+  context_length_exceeded: 400,
+  untokenizable_text: 400,
+  tokenizer_missing: 400,
+  chat_template_missing: 400,
+  chat_template_refused: 400,
+  route_not_found: 404,
+  model_not_found: 404,
+  adapter_not_found: 404, // it was removed between the look-up and the submission
+  method_not_allowed: 405,
+  adapter_id_taken: 409,
+  adapter_id_read_only: 409,
+  body_too_large: 413,
+  unsupported_media_type: 415,
+  queue_full: 429,
+  adapter_store_damaged: 500,
+  adapter_changed: 500,
+  not_ready: 503,
+  engine_failed: 503,
+  server_closing: 503,
+};
+
+const typeByStatus: Readonly<Record<number, string>> = {
+  404: "not_found_error",
+  409: "conflict_error",
+  429: "rate_limit_error",
+  503: "service_unavailable_error",
+};
+
+/** Errors of no known code become a 500 whose body says nothing of the cause; the caller logs it. */
+export function toHttpFailure(error: unknown): HttpFailure {
+  const status = statusOf(error);
+  if (status === 500 || !(error instanceof CotenantError)) return internalFailure;
+  const type = typeByStatus[status] ?? "invalid_request_error";
+  const param = error instanceof RequestError ? error.param : null;
+  return { status, body: { error: { message: error.message, type, param, code: error.code } } };
+}
+
+function statusOf(error: unknown): number {
+  if (!(error instanceof CotenantError)) return 500;
+  // Whatever else is wrong with an adapter is wrong with the files that the client sent.
+  return statusByCode[error.code] ?? (error instanceof AdapterError ? 400 : 500);
+}
+
+const internalFailure: HttpFailure = {
+  status: 500,
+  body: {
+    error: {
+      message: "The server failed while answering; the log has the cause under this response's x-request-id.",
+      type: "server_error",
+      param: null,
+      code: "internal_error",
+    },
+  },
+};
