@@ -34,12 +34,12 @@ export const inputNames = {
   logitRows: "logit_rows", // [n], tokens whose logits are wanted
   pastKeys: (layer: number) => `past.k.${layer}`, // [R, K, C, D]
   pastValues: (layer: number) => `past.v.${layer}`,
-  siteTokens: (site: string) => `adapter.${site}.tokens`, // [U, M Q], token that each slot reads
-  siteWeights: (site: string) => `adapter.${site}.weights`, // [P, U M]
+  siteTokens: (site: string) => `adapter.${site}.tokens`, // [U, M, Q], tokens that each slot reads
+  siteWeights: (site: string) => `adapter.${site}.weights`, // [U M, P]
   siteDeltaShape: (site: string) => `adapter.${site}.delta_shape`, // [U M, Q out]
   siteOutputShape: (site: string) => `adapter.${site}.output_shape`, // [P, Q out]
-  bankA: (layer: number, site: string) => `bank.${layer}.${site}.a`, // [U, r, in]
-  bankB: (layer: number, site: string) => `bank.${layer}.${site}.b`, // [U, r, out]
+  bankA: (layer: number, site: string) => `bank.${layer}.${site}.a`, // [U, 1, r, in]
+  bankB: (layer: number, site: string) => `bank.${layer}.${site}.b`, // [U, 1, r, out]
 } as const;
 
 export const outputNames = {
@@ -113,8 +113,8 @@ class ForwardBuilder {
     graph.input(inputNames.headsShape, "int64", [4]);
     graph.input(inputNames.logitRows, "int64", ["n"]);
     for (const site of this.#sites.values()) {
-      graph.input(inputNames.siteTokens(site.name), "int64", [`U_${site.name}`, `MQ_${site.name}`]);
-      graph.input(inputNames.siteWeights(site.name), "float32", ["P", `UM_${site.name}`]);
+      graph.input(inputNames.siteTokens(site.name), "int64", [`U_${site.name}`, `M_${site.name}`, "Q"]);
+      graph.input(inputNames.siteWeights(site.name), "float32", [`UM_${site.name}`, "P"]);
       graph.input(inputNames.siteDeltaShape(site.name), "int64", [2]);
       graph.input(inputNames.siteOutputShape(site.name), "int64", [2]);
     }
@@ -124,8 +124,8 @@ class ForwardBuilder {
       for (const site of this.#sites.values()) {
         const slots = `U_${site.name}`;
         const ranks = `r_${layer}_${site.name}`; // an adapter may differ from layer to layer
-        graph.input(inputNames.bankA(layer, site.name), "float32", [slots, ranks, site.in]);
-        graph.input(inputNames.bankB(layer, site.name), "float32", [slots, ranks, site.out]);
+        graph.input(inputNames.bankA(layer, site.name), "float32", [slots, 1, ranks, site.in]);
+        graph.input(inputNames.bankB(layer, site.name), "float32", [slots, 1, ranks, site.out]);
       }
     }
   }
@@ -203,11 +203,14 @@ class ForwardBuilder {
     const [read] = graph.node("Gather", [x, inputNames.siteTokens(site.name)], { attributes: { axis: 0 } });
     const [ranks] = graph.contrib("FusedMatMul", [read!, inputNames.bankA(layer, site.name)], {
       attributes: { transB: 1 },
-    }); // [U, M Q, r]
-    const [delta] = graph.node("MatMul", [ranks!, inputNames.bankB(layer, site.name)]); // [U, M Q, out]
+    }); // [U, M, Q, r]: a batch of U M products, so one row's bits do not depend on who shares the slot
+    const [delta] = graph.node("MatMul", [ranks!, inputNames.bankB(layer, site.name)]); // [U, M, Q, out]
     const [perSequence] = graph.node("Reshape", [delta!, inputNames.siteDeltaShape(site.name)]);
     const [output] = graph.node("Reshape", [base, inputNames.siteOutputShape(site.name)]);
-    return graph.node("Gemm", [inputNames.siteWeights(site.name), perSequence!, output!])[0]!;
+    // Transposed weights keep the runtime from another summation order where P is one (docs/experiments.md).
+    return graph.node("Gemm", [inputNames.siteWeights(site.name), perSequence!, output!], {
+      attributes: { transA: 1 },
+    })[0]!;
   }
 
   #matmul(x: string, matrix: PreparedMatrix, bias: PreparedVector | null, output?: string): string {

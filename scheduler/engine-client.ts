@@ -79,6 +79,12 @@ class EngineClient implements Engine {
   async *generate(request: GenerationRequest, signal?: AbortSignal): AsyncGenerator<GenerationEvent> {
     if (this.#failed !== null) throw this.#failed;
     signal?.throwIfAborted();
+    if (this.#streams.has(request.id)) {
+      throw new CotenantError(
+        "duplicate_request",
+        `request ${request.id} is already running; give each its own id`,
+      );
+    }
     const queue = new EventQueue<GenerationEvent>();
     this.#streams.set(request.id, queue);
     const abort = () => queue.fail(signal!.reason);

@@ -14,7 +14,7 @@ const post = (message: FromEngine) => port.postMessage(message);
 
 /** Longest context that is offered where the user names none: what a row may grow to is memory. */
 const defaultMaxContext = 8192;
-const budget = { prefillTokens: 512, prefillTokensBesideDecode: 128 };
+const budget = { chunkTokens: 128, prefillTokens: 512, prefillTokensBesideDecode: 128 };
 
 try {
   await serve(workerData as EngineOptions);

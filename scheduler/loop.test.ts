@@ -24,7 +24,7 @@ function startLoop(options: { onPost?: (message: FromEngine) => void; runner?: M
   const loop = new EngineLoop({
     runner: options.runner ?? runner,
     policy: schedulingPolicies["first-come"],
-    budget: { prefillTokens: 16, prefillTokensBesideDecode: 7 },
+    budget: { chunkTokens: 7, prefillTokens: 16, prefillTokensBesideDecode: 7 },
     eosTokenIds: base.eosTokenIds,
     vocabSize: base.config.vocabSize,
     post(message) {

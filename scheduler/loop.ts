@@ -118,16 +118,15 @@ export class EngineLoop {
   async #prefill(id: string, planned: number): Promise<void> {
     const { runner } = this.#options;
     const sequence = this.#sequences.get(id)!;
-    if (sequence.state === "waiting") {
-      runner.open(id, sequence.request.adapterVersion);
-      sequence.transition("prefilling");
-    }
+    const starts = sequence.state === "waiting";
+    if (starts) sequence.transition("prefilling");
     const tokens = sequence.request.promptLogprobs === null ? planned : Math.min(planned, scoredChunkTokens);
     const chunk = sequence.nextChunk(tokens);
     const promptLength = sequence.request.promptTokenIds.length;
-    const logits = await this.#attempt([sequence], () =>
-      runner.prefill({ sequence: id, promptLength, ...chunk }),
-    );
+    const logits = await this.#attempt([sequence], () => {
+      if (starts) runner.open(id, sequence.request.adapterVersion);
+      return runner.prefill({ sequence: id, promptLength, ...chunk });
+    });
     if (logits === null) return;
     this.#emit(sequence, sequence.chunkDone(tokens, rowsOf(logits)));
   }

@@ -12,8 +12,12 @@ export type SequenceSnapshot = {
 /** Sequences in order of arrival. */
 export type Snapshot = { readonly sequences: readonly SequenceSnapshot[]; readonly maxRows: number };
 
-/** What one step may spend. */
+/**
+ * What one step may spend. A prompt is always cut at multiples of chunkTokens, whoever else is there: a chunk's
+ * length changes the last bits of what it computes, and a text must not depend on its neighbours.
+ */
 export type Budget = {
+  readonly chunkTokens: number; // at most both of the following
   readonly prefillTokens: number; // while nobody decodes
   readonly prefillTokensBesideDecode: number; // while others wait for their next token
 };

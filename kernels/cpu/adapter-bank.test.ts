@@ -72,6 +72,19 @@ test("the slots hold exactly what is wanted after any sequence of holds", () => 
   assert.ok(moved > 100);
 });
 
+test("a released version leaves every slot, and the others stay whole", () => {
+  const bank = new AdapterBank(targets);
+  const copies = ["v0", "v1", "v0", "v3", "v1"].map((version, copy) => ({ version, copy }));
+  bank.hold(copies, adapters);
+  bank.release("v0", adapters);
+  checkSlots(
+    bank,
+    copies.filter(({ version }) => version !== "v0"),
+  );
+  bank.hold([], new Map(adapters));
+  assert.deepEqual(bank.versions, []);
+});
+
 function checkSlots(bank: AdapterBank, wanted: readonly BankCopy[]): void {
   for (const siteBank of bank.sites) {
     const { site, slots } = siteBank;
@@ -80,6 +93,14 @@ function checkSlots(bank: AdapterBank, wanted: readonly BankCopy[]): void {
       Array.from({ length: blocksOf(one.version) }, (_, block) => `${keyOf(one)}/${block}`),
     );
     assert.deepEqual(slots.map(({ owner, block }) => `${owner}/${block}`).sort(), expected.sort());
+    for (const owner of new Set(slots.map((slot) => slot.owner))) {
+      const blocks = slots.filter((slot) => slot.owner === owner).map((slot) => slot.block);
+      assert.deepEqual(
+        blocks,
+        blocks.toSorted((one, other) => one - other),
+        "blocks are summed in their order",
+      );
+    }
     for (let layer = 0; layer < layers; layer++) {
       const { a, b } = siteBank.layer(layer);
       assert.equal(a.length, slots.length * rankBlock * site.in);

@@ -41,25 +41,38 @@ class SiteBank {
     for (let block = 0; block < blocks; block++) {
       const slot = this.slots.push({ owner, block }) - 1;
       this.#reserve(this.slots.length);
-      for (let layer = 0; layer < this.#a.length; layer++) {
-        const stack = adapter.stack(layer, this.site.name);
-        copyBlock(stack.a, block, this.#a[layer]!, slot, this.site.in);
-        copyBlock(stack.b, block, this.#b[layer]!, slot, this.site.out);
-      }
+      this.#write(slot, block, adapter);
     }
   }
 
-  /** Fills each freed slot with the last used one, which keeps the used ones contiguous. */
-  unload(owner: string): void {
+  /**
+   * Fills each freed slot with the last used one, which keeps the used ones contiguous. What moved is written
+   * again in the order of its blocks: their sum, and so a row's last bit, must not depend on who left before.
+   */
+  unload(owner: string, adapterOf: (owner: string) => SiteAdapter): void {
+    const moved = new Set<string>();
     for (let slot = this.slots.length - 1; slot >= 0; slot--) {
       if (this.slots[slot]!.owner !== owner) continue;
       const last = this.slots.pop()!;
       if (slot === this.slots.length) continue;
       this.slots[slot] = last;
-      for (let layer = 0; layer < this.#a.length; layer++) {
-        moveBlock(this.#a[layer]!, this.slots.length, slot, this.site.in);
-        moveBlock(this.#b[layer]!, this.slots.length, slot, this.site.out);
+      moved.add(last.owner);
+    }
+    for (const other of moved) {
+      let block = 0;
+      for (const [slot, { owner }] of this.slots.entries()) {
+        if (owner !== other) continue;
+        this.slots[slot] = { owner, block };
+        this.#write(slot, block++, adapterOf(other));
       }
+    }
+  }
+
+  #write(slot: number, block: number, adapter: SiteAdapter): void {
+    for (let layer = 0; layer < this.#a.length; layer++) {
+      const stack = adapter.stack(layer, this.site.name);
+      copyBlock(stack.a, block, this.#a[layer]!, slot, this.site.in);
+      copyBlock(stack.b, block, this.#b[layer]!, slot, this.site.out);
     }
   }
 
@@ -84,11 +97,6 @@ function copyBlock(from: Float32Array, block: number, to: Float32Array, slot: nu
   to.fill(0, slot * size + ranks.length, (slot + 1) * size);
 }
 
-function moveBlock(array: Float32Array, from: number, to: number, width: number): void {
-  const size = rankBlock * width;
-  array.copyWithin(to * size, from * size, (from + 1) * size);
-}
-
 export class AdapterBank {
   readonly sites: readonly SiteBank[];
   readonly #loaded = new Map<string, BankCopy>();
@@ -104,13 +112,7 @@ export class AdapterBank {
   /** Loads and unloads until exactly the wanted copies are in slots. */
   hold(wanted: readonly BankCopy[], adapters: ReadonlyMap<string, SiteAdapter>): void {
     const keys = new Set(wanted.map(keyOf));
-    for (const key of [...this.#loaded.keys()]) {
-      if (keys.has(key)) continue;
-      for (const site of this.sites) site.unload(key);
-      this.#loaded.delete(key);
-      this.generation++;
-      this.unloads++;
-    }
+    for (const key of [...this.#loaded.keys()]) if (!keys.has(key)) this.#unload(key, adapters);
     for (const copy of wanted) {
       const key = keyOf(copy);
       if (this.#loaded.has(key)) continue;
@@ -121,8 +123,22 @@ export class AdapterBank {
     }
   }
 
+  /** Unloads every copy of a version, before it is forgotten. */
+  release(version: string, adapters: ReadonlyMap<string, SiteAdapter>): void {
+    for (const [key, copy] of [...this.#loaded]) if (copy.version === version) this.#unload(key, adapters);
+  }
+
   get versions(): string[] {
     return [...new Set([...this.#loaded.values()].map((copy) => copy.version))];
+  }
+
+  #unload(key: string, adapters: ReadonlyMap<string, SiteAdapter>): void {
+    this.#loaded.delete(key);
+    for (const site of this.sites) {
+      site.unload(key, (owner) => adapters.get(this.#loaded.get(owner)!.version)!);
+    }
+    this.generation++;
+    this.unloads++;
   }
 }
 

@@ -28,17 +28,17 @@ export function decodeAdapterFeeds(
     for (const [slot, { owner }] of slots.entries()) {
       for (const [place, row] of (readers.get(owner) ?? []).entries()) {
         tokens[slot * rowsPerSlot + place] = BigInt(row);
-        weights[row * used * rowsPerSlot + slot * rowsPerSlot + place] = 1;
+        weights[(slot * rowsPerSlot + place) * rows + row] = 1;
       }
     }
-    feeds[inputNames.siteTokens(site.name)] = indexTensor(tokens, [used, rowsPerSlot]);
-    feeds[inputNames.siteWeights(site.name)] = floatTensor(weights, [rows, used * rowsPerSlot]);
+    feeds[inputNames.siteTokens(site.name)] = indexTensor(tokens, [used, rowsPerSlot, 1]);
+    feeds[inputNames.siteWeights(site.name)] = floatTensor(weights, [used * rowsPerSlot, rows]);
     feeds[inputNames.siteDeltaShape(site.name)] = indexTensor([used * rowsPerSlot, site.out], [2]);
     feeds[inputNames.siteOutputShape(site.name)] = indexTensor([rows, site.out], [2]);
     for (let index = 0; index < layers; index++) {
       const { a, b } = sites.layer(index);
-      feeds[inputNames.bankA(index, site.name)] = floatTensor(a, [used, rankBlock, site.in]);
-      feeds[inputNames.bankB(index, site.name)] = floatTensor(b, [used, rankBlock, site.out]);
+      feeds[inputNames.bankA(index, site.name)] = floatTensor(a, [used, 1, rankBlock, site.in]);
+      feeds[inputNames.bankB(index, site.name)] = floatTensor(b, [used, 1, rankBlock, site.out]);
     }
   }
   return feeds;
@@ -54,15 +54,15 @@ export function prefillAdapterFeeds(
   for (const site of adapterSites(targets)) {
     const used = adapter !== null && adapter.rank(site.name) > 0 ? 1 : 0;
     const order = BigInt64Array.from({ length: used * tokens }, (_, token) => BigInt(token));
-    feeds[inputNames.siteTokens(site.name)] = indexTensor(order, [used, tokens]);
-    feeds[inputNames.siteWeights(site.name)] = floatTensor(new Float32Array(used).fill(1), [1, used]);
+    feeds[inputNames.siteTokens(site.name)] = indexTensor(order, [used, 1, tokens]);
+    feeds[inputNames.siteWeights(site.name)] = floatTensor(new Float32Array(used).fill(1), [used, 1]);
     feeds[inputNames.siteDeltaShape(site.name)] = indexTensor([used, tokens * site.out], [2]);
     feeds[inputNames.siteOutputShape(site.name)] = indexTensor([1, tokens * site.out], [2]);
     for (let layer = 0; layer < targets.layers; layer++) {
       const stack = used === 0 ? null : adapter!.stack(layer, site.name);
       const { a, b, rank } = stack ?? { a: new Float32Array(0), b: new Float32Array(0), rank: rankBlock };
-      feeds[inputNames.bankA(layer, site.name)] = floatTensor(a, [used, rank, site.in]);
-      feeds[inputNames.bankB(layer, site.name)] = floatTensor(b, [used, rank, site.out]);
+      feeds[inputNames.bankA(layer, site.name)] = floatTensor(a, [used, 1, rank, site.in]);
+      feeds[inputNames.bankB(layer, site.name)] = floatTensor(b, [used, 1, rank, site.out]);
     }
   }
   return feeds;

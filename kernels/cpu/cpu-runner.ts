@@ -47,6 +47,7 @@ export class CpuRunner implements ModelRunner {
   }
 
   removeAdapter(version: string): void {
+    this.#bank.release(version, this.#adapters);
     this.#adapters.delete(version);
   }
 

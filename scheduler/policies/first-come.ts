@@ -10,11 +10,13 @@ export const firstCome: SchedulingPolicy = {
     const prefill: { id: string; tokens: number }[] = [];
     for (const sequence of sequences) {
       if (sequence.state === "decoding") continue;
-      if (tokens === 0) break;
+      const left = sequence.promptTokens - sequence.computedTokens;
+      const chunk = Math.min(budget.chunkTokens, left);
+      if (chunk > tokens) break;
       if (sequence.state === "waiting" && freeRows === 0) continue; // one that has its row may stand behind it
       if (sequence.state === "waiting") freeRows--;
-      const chunk = Math.min(tokens, sequence.promptTokens - sequence.computedTokens);
       prefill.push({ id: sequence.id, tokens: chunk });
+      if (chunk < left) break; // its next chunk comes before anybody else's
       tokens -= chunk;
     }
     return { decode, prefill } satisfies StepPlan;

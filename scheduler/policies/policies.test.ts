@@ -38,10 +38,13 @@ const snapshots: fc.Arbitrary<Snapshot> = fc
     return { sequences, maxRows: Math.max(1, taken + spareRows) };
   });
 
-const budgets: fc.Arbitrary<Budget> = fc.record({
-  prefillTokens: fc.integer({ min: 1, max: 600 }),
-  prefillTokensBesideDecode: fc.integer({ min: 1, max: 200 }),
-});
+const budgets: fc.Arbitrary<Budget> = fc
+  .record({ chunkTokens: fc.integer({ min: 1, max: 150 }), idle: fc.nat(450), beside: fc.nat(100) })
+  .map(({ chunkTokens, idle, beside }) => ({
+    chunkTokens,
+    prefillTokens: chunkTokens + idle,
+    prefillTokensBesideDecode: chunkTokens + beside,
+  }));
 
 const runs = { seed: 1, numRuns: 2000 };
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
@@ -76,6 +79,26 @@ for (const [name, policy] of Object.entries(schedulingPolicies)) {
         );
         const taken = snapshot.sequences.length - waiting.size;
         assert.ok(taken + prefill.filter(({ id }) => waiting.has(id)).length <= snapshot.maxRows);
+      }),
+      runs,
+    );
+  });
+
+  test(`${name}: a prompt is cut at multiples of the chunk, whoever else is there`, () => {
+    fc.assert(
+      fc.property(snapshots, budgets, (snapshot, budget) => {
+        const { chunkTokens } = budget;
+        const sequences = snapshot.sequences.map((one) => ({
+          ...one,
+          computedTokens:
+            one.state === "prefilling"
+              ? one.computedTokens - (one.computedTokens % chunkTokens)
+              : one.computedTokens,
+        }));
+        for (const { id, tokens } of policy.plan({ ...snapshot, sequences }, budget).prefill) {
+          const { promptTokens, computedTokens } = sequences.find((one) => one.id === id)!;
+          assert.equal(tokens, Math.min(chunkTokens, promptTokens - computedTokens));
+        }
       }),
       runs,
     );
