@@ -15,6 +15,29 @@ export function capacityFor(tokens: number): number {
   return capacity;
 }
 
+type Places = {
+  readonly starts: readonly number[]; // of each row's next token
+  readonly heads: number;
+  readonly headStride: number;
+  readonly size: number; // values per head
+};
+
+function scatter(values: Float32Array, first: number, to: Float32Array, places: Places): number {
+  const { starts, heads, headStride, size } = places;
+  let from = first;
+  for (let row = 0; row < starts.length; row++) {
+    let at = starts[row]!;
+    for (let head = 0; head < heads; head++) {
+      // For one token a plain loop is faster than `set` of a subarray, which allocates.
+      if (size > 512) to.set(values.subarray(from, from + size), at);
+      else for (let index = 0; index < size; index++) to[at + index] = values[from + index]!;
+      from += size;
+      at += headStride;
+    }
+  }
+  return from;
+}
+
 export class KvArena {
   readonly #shape: KvShape;
   readonly #rows: number;
@@ -79,16 +102,12 @@ export class KvArena {
   append(rows: readonly number[], tokens: number, newKeyValues: Float32Array): void {
     const { layers, kvHeads, headDim } = this.#shape;
     const size = tokens * headDim;
+    const headStride = this.#capacity * headDim;
+    const starts = rows.map((row) => this.#at(row, 0, this.#lengths[row]!));
     let from = 0;
     for (let layer = 0; layer < layers; layer++) {
-      for (const target of [this.#keys[layer]!, this.#values[layer]!]) {
-        for (const row of rows) {
-          for (let head = 0; head < kvHeads; head++) {
-            target.set(newKeyValues.subarray(from, from + size), this.#at(row, head, this.#lengths[row]!));
-            from += size;
-          }
-        }
-      }
+      from = scatter(newKeyValues, from, this.#keys[layer]!, { starts, heads: kvHeads, headStride, size });
+      from = scatter(newKeyValues, from, this.#values[layer]!, { starts, heads: kvHeads, headStride, size });
     }
     if (from !== newKeyValues.length) {
       throw new RangeError(`${outputNames.newKeyValues}: ${newKeyValues.length} values, expected ${from}`);
