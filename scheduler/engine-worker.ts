@@ -31,7 +31,7 @@ async function serve(options: EngineOptions): Promise<void> {
     cacheDirectory: options.cacheDirectory,
     encoding: options.quantize === "none" ? "float32" : options.quantize,
     threads: options.threads,
-    onProgress: (stage, done, total) => post({ type: "progress", stage, done, total }),
+    onProgress: throttled((stage, done, total) => post({ type: "progress", stage, done, total })),
   });
   const maxContext = contextFor(options.maxContext, base.config.maxPositions);
   const runner = new CpuRunner(base, { maxRows: options.maxRows, maxContext });
@@ -64,6 +64,18 @@ async function serve(options: EngineOptions): Promise<void> {
     targets: adapterTargets(config),
   };
   post({ type: "ready", model });
+}
+
+type Report = (stage: string, done: number, total: number) => void;
+
+/** At most ten reports a second, and the last of each stage. */
+function throttled(report: Report): Report {
+  let lastMs = 0;
+  return (stage, done, total) => {
+    if (done < total && performance.now() - lastMs < 100) return;
+    lastMs = performance.now();
+    report(stage, done, total);
+  };
 }
 
 function refuseDevices({ device }: EngineOptions): void {

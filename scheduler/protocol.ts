@@ -13,7 +13,7 @@ export type EngineOptions = {
   readonly device: Device;
   readonly quantize: Quantization;
   readonly maxRows: number;
-  readonly maxContext: number; // tokens; 0 = what the checkpoint allows
+  readonly maxContext: number; // tokens; 0 = what the checkpoint allows, at most 8192
   readonly threads: number; // 0 = all cores
 };
 

@@ -40,7 +40,7 @@ export const optionsTable = {
     default: 0,
     min: 0,
     max: 1_048_576,
-    help: "Tokens of prompt and completion together; 0 is what the checkpoint allows.",
+    help: "Tokens of prompt and completion together; 0 is what the checkpoint allows, but at most 8192.",
   }),
   threads: integer({ default: 0, min: 0, max: 1024, help: "CPU threads of the engine; 0 is one per core." }),
   logLevel: choice({

@@ -9,10 +9,12 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readdirSync,
   renameSync,
   rmSync,
+  statSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { CheckpointError } from "../errors.ts";
 import { siblingModule } from "../sibling-module.ts";
@@ -31,11 +33,13 @@ export type PrepareOptions = {
 };
 
 export const dataFileName = "weights.bin";
+const abandonedAfterMs = 24 * 3600 * 1000;
 
 /** @returns the directory that holds the data file */
 export async function prepareWeights(options: PrepareOptions): Promise<string> {
   const directory = join(options.cacheDirectory, "prepared", options.key);
   if (existsSync(join(directory, dataFileName))) return directory;
+  removeAbandoned(directory);
   const unfinished = `${directory}.${randomUUID()}.partial`;
   mkdirSync(unfinished, { recursive: true });
   try {
@@ -53,6 +57,18 @@ export async function prepareWeights(options: PrepareOptions): Promise<string> {
     rmSync(unfinished, { recursive: true, force: true });
   }
   return directory;
+}
+
+/** Removes what killed processes left of this entry a day ago or more; a running one writes to its file. */
+function removeAbandoned(directory: string): void {
+  const parent = dirname(directory);
+  if (!existsSync(parent)) return;
+  for (const name of readdirSync(parent)) {
+    if (!name.startsWith(`${basename(directory)}.`) || !name.endsWith(".partial")) continue;
+    const dataFile = statSync(join(parent, name, dataFileName), { throwIfNoEntry: false });
+    if (dataFile !== undefined && Date.now() - dataFile.mtimeMs < abandonedAfterMs) continue;
+    rmSync(join(parent, name), { recursive: true, force: true });
+  }
 }
 
 /** Another process may have published the same content meanwhile; its copy is as good. */
