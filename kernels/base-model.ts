@@ -34,7 +34,7 @@ export type BaseModel = {
 };
 
 /** Part of the cache key: raised when the data file's content changes for the same checkpoint. */
-const layoutVersion = 1;
+const layoutVersion = 2;
 
 export type CheckpointDescription = { readonly config: ModelConfig; readonly eosTokenIds: readonly number[] };
 

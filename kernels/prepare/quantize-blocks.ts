@@ -3,8 +3,23 @@
 
 export type QuantizedBits = 4 | 8;
 
-/** Columns per scale. */
+/**
+ * Columns per scale. From 64 on the runtime's kernels for one row and for several round differently, and a row's
+ * bits would depend on its batch (docs/experiments.md).
+ */
 export const blockSize = 32;
+
+/**
+ * Which level, as a share of the range's lower or upper end, the block's extreme value is put at. Beyond 1 it is
+ * clipped, which leaves finer steps to all others.
+ */
+const extremePlaces = { lower: [0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.3], upper: [0.9, 1, 1.1, 1.2] } as const;
+const extremeLevels = { 4: levelsOf(8), 8: levelsOf(128) } as const satisfies Record<QuantizedBits, number[]>;
+
+function levelsOf(half: number): number[] {
+  const { lower, upper } = extremePlaces;
+  return [...lower.map((place) => -half * place), ...upper.map((place) => (half - 1) * place)];
+}
 
 export function blocksPerRow(columns: number): number {
   return Math.ceil(columns / blockSize);
@@ -44,7 +59,7 @@ export function quantizeRows(
 }
 
 /**
- * Tries the extreme value on either end of the range, refits the scale by least squares, keeps the better one.
+ * Tries the extreme value at several places of the range, refits the scale by least squares, keeps the best one.
  * @returns the scale; `best` receives the levels, zero point included
  */
 function quantizeBlock(
@@ -62,7 +77,7 @@ function quantizeBlock(
   }
   let bestScale = 0;
   let bestGain = -1;
-  for (const end of [-half, half - 1]) {
+  for (const end of extremeLevels[bits]) {
     const inverse = end / extreme;
     let dot = 0; // sum of w q
     let norm = 0; // sum of q q
