@@ -19,7 +19,8 @@ const usage = `npm run bench -- decode|prefill --model DIR [options]
   --rows N       sequences in the batch (8)
   --adapters K   how many different adapters; row i uses adapter i mod K; 0 = base alone (0)
   --rank R       of the adapters, on all projections (16)
-  --past N       prompt tokens (200); for prefill, the prompt that is measured (256)
+  --past N       prompt tokens (150, so that a round stays within one KV bucket); for prefill, the prompt that is
+                 measured (256)
   --steps N      measured decode steps per round (24)
   --rounds N     rounds of engine and bare session (5)
   --quantize Q   int4, int8 or none (int4)
@@ -267,7 +268,7 @@ function readCommandLine(): Bench {
     rows: whole("rows", 1),
     adapters: whole("adapters", 0),
     rank: whole("rank", 1),
-    past: Number(values.past ?? (kind === "decode" ? 200 : 256)),
+    past: Number(values.past ?? (kind === "decode" ? 150 : 256)),
     steps: whole("steps", 1),
     rounds: whole("rounds", 1),
     quantize,
