@@ -222,7 +222,7 @@ export class AdapterStore {
     if (!(await exists(destination))) await renameDurably(quarantined, destination);
     const aliasPath = join(this.#folders.quarantine, randomUUID());
     await writeFileSynced(aliasPath, JSON.stringify({ id, version } satisfies Alias));
-    await renameDurably(aliasPath, join(this.#folders.names, aliasName(id)));
+    await renameDurably(aliasPath, join(this.#folders.names, aliasName(this.#baseFingerprint, id)));
     const published = this.#stored(id, await this.#readManifest(version));
     this.#remember(published);
     return published;
@@ -273,9 +273,9 @@ function foldersOf(directory: string): Folders {
   };
 }
 
-/** Ids hold slashes and may differ in case alone, which file names cannot everywhere; a hash always can. */
-function aliasName(id: string): string {
-  return createHash("sha256").update(id).digest("hex");
+/** Each base has names of its own. Ids hold slashes and may differ in case alone, which file names cannot everywhere; a hash always can. */
+function aliasName(baseFingerprint: string, id: string): string {
+  return createHash("sha256").update(`${baseFingerprint} ${id}`).digest("hex");
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -19,3 +19,10 @@ test("an adapter that could overflow is refused with its module", () => {
     message: /layer 3, down/,
   });
 });
+
+test("large between the products is refused too, however small the product", () => {
+  assert.throws(() => assertBounded({ modules: [module([3e37, 3e37], [1e-35, 1e-35], 1)] }), {
+    code: "adapter_values_too_large",
+    message: /row of A/,
+  });
+});

@@ -12,6 +12,9 @@ import { AdapterError } from "./errors.ts";
  */
 export const largestAmplification = 1e5;
 
+/** The largest 1-norm of a rank's a: what comes between the two products must stay finite too. */
+export const largestRankNorm = 1e10;
+
 /** max over outputs of sum over ranks of |b| times the 1-norm of the rank's a: |y| <= this * max |x|. */
 export function amplification(module: LowRankModule): number {
   const { rank, a, b } = module;
@@ -26,9 +29,28 @@ export function amplification(module: LowRankModule): number {
   return reach.reduce((max, value) => Math.max(max, value), 0);
 }
 
+/** max over ranks of the 1-norm of a: |x a| <= this * max |x|. */
+function rankNorm({ rank, a }: LowRankModule): number {
+  const inWidth = a.length / rank;
+  let largest = 0;
+  for (let index = 0; index < rank; index++) {
+    let norm = 0;
+    for (let i = index * inWidth; i < (index + 1) * inWidth; i++) norm += Math.abs(a[i]!);
+    largest = Math.max(largest, norm);
+  }
+  return largest;
+}
+
 /** @throws AdapterError `adapter_values_too_large` naming the module */
 export function assertBounded(adapter: DecodedAdapter): void {
   for (const module of adapter.modules) {
+    const norm = rankNorm(module);
+    if (norm > largestRankNorm) {
+      throw new AdapterError(
+        "adapter_values_too_large",
+        `layer ${module.layer}, ${module.projection}: a row of A sums to ${norm.toExponential(1)}, the limit is ${largestRankNorm.toExponential(0)}; its weights have diverged, train it again with a lower learning rate`,
+      );
+    }
     const factor = amplification(module);
     if (factor <= largestAmplification) continue;
     throw new AdapterError(

@@ -6,6 +6,8 @@ import { CheckpointError } from "./errors.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { embeddingTensor } from "./model-family.ts";
 
+const checkedValues = 1 << 22;
+
 type ReadRow = (tokenId: number, out: Float32Array) => void;
 
 export class Embeddings {
@@ -30,9 +32,20 @@ export class Embeddings {
   }
 }
 
+/** Reads the table once in float32 blocks, for the check that every value is finite. */
+function checkFinite(weights: CheckpointWeights, config: ModelConfig): void {
+  const rows = Math.max(1, Math.floor(checkedValues / config.hiddenSize));
+  for (let row = 0; row < config.vocabSize; row += rows) {
+    weights.readFloat32Rows(embeddingTensor, row, Math.min(rows, config.vocabSize - row));
+  }
+}
+
+/** @throws CheckpointError `missing_tensor`, `wrong_shape`, `non_finite_weights`, `unsupported_dtype` */
 function openTable(weights: CheckpointWeights, config: ModelConfig): ReadRow {
   const width = config.hiddenSize;
   const { dtype } = weights.require(embeddingTensor, [config.vocabSize, width]);
+  // A tied table has been read and checked as the head.
+  if (!config.tiedHead) checkFinite(weights, config);
   const raw = weights.readRaw(embeddingTensor);
   if (dtype === "F32") {
     const table = new Float32Array(raw.buffer, raw.byteOffset, raw.byteLength / 4);

@@ -50,6 +50,16 @@ export type ModelConfig = {
   readonly layerWindow: readonly (number | null)[]; // [layers], tokens a query sees, itself included
 };
 
+/** Tokens up to which the rotary scaling was made to reach; beyond maxPositions only where it is asked for. */
+export function longestContext({ maxPositions, rotaries }: ModelConfig): number {
+  const reach = rotaries.map(({ scaling }) =>
+    scaling.type === "dynamic" || scaling.type === "yarn"
+      ? Math.floor(scaling.factor * scaling.originalMaxPositions)
+      : 0,
+  );
+  return Math.max(maxPositions, ...reach);
+}
+
 /** Reads fields of config.json, naming the field in every refusal. */
 export class RawConfig {
   readonly #fields: Readonly<Record<string, unknown>>;

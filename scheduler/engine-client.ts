@@ -87,7 +87,7 @@ class EngineClient implements Engine {
     }
     const queue = new EventQueue<GenerationEvent>();
     this.#streams.set(request.id, queue);
-    const abort = () => queue.fail(signal!.reason);
+    const abort = () => queue.fail(abortError(signal!));
     signal?.addEventListener("abort", abort, { once: true });
     this.#post({ type: "submit", request });
     let ended = false;
@@ -150,6 +150,10 @@ class EngineClient implements Engine {
         return this.#streams.get(message.id)?.fail(new CotenantError(message.code, message.message));
       case "adapter-added":
         return settle(this.#adapters, message.version);
+      case "adapter-failed":
+        this.#adapters.get(message.version)?.reject(new CotenantError(message.code, message.message));
+        this.#adapters.delete(message.version);
+        return;
       case "adapter-removed":
         return settle(this.#removals, message.version);
       case "stats":
@@ -178,6 +182,11 @@ class EngineClient implements Engine {
   #post(message: ToEngine): void {
     this.#worker.postMessage(message);
   }
+}
+
+/** Some callers abort with a string; whoever reads the stream gets an error all the same. */
+function abortError({ reason }: AbortSignal): Error {
+  return reason instanceof Error ? reason : new DOMException(String(reason), "AbortError");
 }
 
 function settle(pending: Map<string, PromiseWithResolvers<void>>, version: string): void {

@@ -4,6 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { openBaseModel } from "../kernels/base-model.ts";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
 import { CotenantError } from "../kernels/errors.ts";
+import { longestContext, type ModelConfig } from "../kernels/model-config.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
 import { EngineLoop } from "./loop.ts";
 import { schedulingPolicies } from "./policies/index.ts";
@@ -33,7 +34,7 @@ async function serve(options: EngineOptions): Promise<void> {
     threads: options.threads,
     onProgress: throttled((stage, done, total) => post({ type: "progress", stage, done, total })),
   });
-  const maxContext = contextFor(options.maxContext, base.config.maxPositions);
+  const maxContext = contextFor(options.maxContext, base.config);
   const runner = new CpuRunner(base, { maxRows: options.maxRows, maxContext });
   const loop = new EngineLoop({
     runner,
@@ -86,11 +87,12 @@ function refuseDevices({ device }: EngineOptions): void {
   );
 }
 
-function contextFor(wanted: number, maxPositions: number): number {
-  if (wanted === 0) return Math.min(maxPositions, defaultMaxContext);
-  if (wanted <= maxPositions) return wanted;
+function contextFor(wanted: number, config: ModelConfig): number {
+  if (wanted === 0) return Math.min(config.maxPositions, defaultMaxContext);
+  const longest = longestContext(config);
+  if (wanted <= longest) return wanted;
   throw new CotenantError(
     "context_too_long",
-    `--max-context ${wanted} exceeds the ${maxPositions} tokens that the checkpoint was made for; lower it`,
+    `--max-context ${wanted} exceeds the ${longest} tokens that the checkpoint was made for; lower it`,
   );
 }

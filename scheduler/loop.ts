@@ -207,8 +207,13 @@ export class EngineLoop {
 
   #addAdapter(version: string, adapter: DecodedAdapter): void {
     this.#removedAdapters.delete(version);
-    if (!this.#options.runner.hasAdapter(version)) this.#options.runner.addAdapter(version, adapter);
-    this.#options.post({ type: "adapter-added", version });
+    try {
+      if (!this.#options.runner.hasAdapter(version)) this.#options.runner.addAdapter(version, adapter);
+      this.#options.post({ type: "adapter-added", version });
+    } catch (error) {
+      const message = `the engine could not take the adapter: ${error instanceof Error ? error.message : String(error)}`;
+      this.#options.post({ type: "adapter-failed", version, code: "adapter_load_failed", message });
+    }
   }
 
   #dropRemovedAdapters(): void {

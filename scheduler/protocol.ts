@@ -111,6 +111,12 @@ export type FromEngine =
   | { readonly type: "events"; readonly events: readonly (readonly [id: string, event: GenerationEvent])[] }
   | { readonly type: "refused"; readonly id: string; readonly code: string; readonly message: string }
   | { readonly type: "adapter-added"; readonly version: string }
+  | {
+      readonly type: "adapter-failed";
+      readonly version: string;
+      readonly code: string;
+      readonly message: string;
+    }
   | { readonly type: "adapter-removed"; readonly version: string }
   | { readonly type: "stats"; readonly stats: EngineStats }
   | { readonly type: "failed"; readonly code: string; readonly message: string }; // the engine is gone

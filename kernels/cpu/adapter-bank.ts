@@ -39,8 +39,8 @@ class SiteBank {
   load(owner: string, adapter: SiteAdapter): void {
     const blocks = Math.ceil(adapter.rank(this.site.name) / rankBlock);
     for (let block = 0; block < blocks; block++) {
+      this.#reserve(this.slots.length + 1);
       const slot = this.slots.push({ owner, block }) - 1;
-      this.#reserve(this.slots.length);
       this.#write(slot, block, adapter);
     }
   }

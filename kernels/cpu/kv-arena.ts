@@ -52,8 +52,8 @@ export class KvArena {
     this.#shape = shape;
     this.#rows = rows;
     this.#lengths = Array<number>(rows).fill(0);
-    this.#keys = this.#allocate();
-    this.#values = this.#allocate();
+    this.#keys = this.#allocate(this.#capacity);
+    this.#values = this.#allocate(this.#capacity);
   }
 
   get capacity(): number {
@@ -115,7 +115,15 @@ export class KvArena {
     for (const row of rows) this.#lengths[row]! += tokens;
   }
 
+  /** Forgets a row. Its values become zero: masked padding is still multiplied, and NaN times zero is NaN. */
   clear(row: number): void {
+    const size = this.length(row) * this.#shape.headDim;
+    for (const layer of [...this.#keys, ...this.#values]) {
+      for (let head = 0; head < this.#shape.kvHeads; head++) {
+        const start = this.#at(row, head, 0);
+        layer.fill(0, start, start + size);
+      }
+    }
     this.#lengths[row] = 0;
   }
 
@@ -146,16 +154,19 @@ export class KvArena {
   }
 
   /** Zero pages until they are touched. */
-  #allocate(): Float32Array<ArrayBuffer>[] {
-    return Array.from({ length: this.#shape.layers }, () => new Float32Array(this.#rows * this.#rowStride));
+  #allocate(capacity: number): Float32Array<ArrayBuffer>[] {
+    const rowStride = this.#shape.kvHeads * capacity * this.#shape.headDim;
+    return Array.from({ length: this.#shape.layers }, () => new Float32Array(this.#rows * rowStride));
   }
 
   #resize(capacity: number): void {
     const old = { keys: this.#keys, values: this.#values, stride: this.#rowStride, capacity: this.#capacity };
+    const keys = this.#allocate(capacity); // may fail; until both are there nothing has changed
+    const values = this.#allocate(capacity);
     this.#capacity = capacity;
     this.generation++;
-    this.#keys = this.#allocate();
-    this.#values = this.#allocate();
+    this.#keys = keys;
+    this.#values = values;
     const { kvHeads, headDim } = this.#shape;
     const move = (from: readonly Float32Array[], to: readonly Float32Array[]) => {
       for (const [layer, source] of from.entries()) {

@@ -38,8 +38,8 @@ const abandonedAfterMs = 24 * 3600 * 1000;
 /** @returns the directory that holds the data file */
 export async function prepareWeights(options: PrepareOptions): Promise<string> {
   const directory = join(options.cacheDirectory, "prepared", options.key);
-  if (existsSync(join(directory, dataFileName))) return directory;
   removeAbandoned(directory);
+  if (existsSync(join(directory, dataFileName))) return directory;
   const unfinished = `${directory}.${randomUUID()}.partial`;
   mkdirSync(unfinished, { recursive: true });
   try {

@@ -4,6 +4,7 @@ import type { ServerContext } from "../context.ts";
 import { UnsupportedFieldError } from "../errors.ts";
 import { eventStream } from "../event-stream.ts";
 import { type Generation, prepareGeneration } from "../generation/generation.ts";
+import type { TextModel } from "../text/text-model.ts";
 import { CompletionChoiceWriter, joinCompletionChunks } from "./completion-choice.ts";
 import {
   type CompletionAnswer,
@@ -36,7 +37,7 @@ export const completions = jsonEndpoint({
       {
         idPrefix: "cmpl-",
         fields: body,
-        prompts: await Promise.all(prompts.map((prompt) => promptTokenIds(prompt, text))),
+        prompts: await encodeInTurns(prompts, text),
         promptParam: (index) => (isList ? `prompt[${index}]` : "prompt"),
         maxTokens: body.max_tokens ?? null,
         defaultMaxTokens: (roomTokens) => Math.min(defaultMaxTokens, roomTokens),
@@ -52,6 +53,16 @@ export const completions = jsonEndpoint({
     return eventStream({ ...generation, events, record, logger: context.logger });
   },
 });
+
+/** One prompt after the other with a turn of the event loop between: a long list must not hold up the streams. */
+async function encodeInTurns(prompts: CompletionRequest["prompt"]["prompts"], text: TextModel) {
+  const encoded: (readonly number[])[] = [];
+  for (const prompt of prompts) {
+    encoded.push(await promptTokenIds(prompt, text));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return encoded;
+}
 
 function choiceWriters(body: CompletionRequest, { plans }: Generation, context: ServerContext) {
   const { text } = context.readiness.serving;

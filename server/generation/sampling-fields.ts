@@ -27,7 +27,7 @@ export const samplingFields = {
   top_p: nullable(z.number().gt(0).max(1)),
   top_k: nullable(z.int().min(-1)).openapi({ description: "-1 and 0 turn it off." }),
   min_p: nullable(z.number().min(0).max(1)),
-  repetition_penalty: nullable(z.number().gt(0).max(100)),
+  repetition_penalty: nullable(z.number().min(0.01).max(100)),
   presence_penalty: nullable(z.number().min(-2).max(2)),
   frequency_penalty: nullable(z.number().min(-2).max(2)),
   logit_bias: nullable(
