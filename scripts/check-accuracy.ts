@@ -1,5 +1,5 @@
 // Starts a server on the embedded model in each precision and measures base and adapters on held-out prompts
-// (load-tests/accuracy.ts), then how late the HTTP thread gets while 16 streams run (load-tests/streams.ts).
+// (load-tests/accuracy.ts).
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,7 +10,6 @@ for (const precision of ["none", "int8", "int4"]) {
   await withEmbeddedServer(["--quantize", precision, "--log-level", "error"], async (url) => {
     console.log(`--quantize ${precision}`);
     await run("load-tests/accuracy.ts", ["--url", url]);
-    if (precision === "none") await run("load-tests/streams.ts", ["--url", url]);
   });
 }
 

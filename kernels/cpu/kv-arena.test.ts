@@ -148,3 +148,12 @@ test("an output of another size is refused", () => {
   const arena = new KvArena(shape, rows);
   assert.throws(() => arena.append([0], 1, new Float32Array(5)), RangeError);
 });
+
+test("a freed row holds nothing of its former sequence, not even NaN", () => {
+  const arena = new KvArena({ layers: 2, kvHeads: 2, headDim: 3 }, 2);
+  arena.append([0, 1], 2, new Float32Array(2 * 2 * 2 * 2 * 2 * 3).fill(Number.NaN));
+  arena.clear(0);
+  const { keys, values } = arena.firstRows(1);
+  for (const layer of [...keys, ...values]) assert.ok(layer.every((value) => value === 0));
+  assert.equal(arena.length(1), 2);
+});
