@@ -4,11 +4,13 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type AdapterStore, openAdapterStore } from "../adapters-store/store.ts";
+import { CotenantError } from "../kernels/errors.ts";
 import type { Engine, Progress } from "../scheduler/engine.ts";
 import { startEngine } from "../scheduler/engine-client.ts";
 import type { Device, Quantization } from "../scheduler/protocol.ts";
 import { createApp } from "./app.ts";
 import type { Serving } from "./context.ts";
+import { lockFolder } from "./folder-lock.ts";
 import { type Listener, listen } from "./listen.ts";
 import { createLogger, type Logger, type LogLevel } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
@@ -69,6 +71,7 @@ export async function startServer(
     if (readiness.state.name === "loading") readiness.transition({ name: "loading", progress });
     onProgress(progress);
   };
+  cleanup.use(await lockData(options.dataDirectory));
   const serving = await startServing(options, report, cleanup);
   readiness.transition({ name: "ready", serving });
   watchEngine(serving.engine, readiness, logger);
@@ -79,6 +82,15 @@ export async function startServer(
     failure: serving.engine.failure,
     close: () => closeServer(readiness, listener, resources),
   };
+}
+
+/** Two servers on one data folder would clear each other's uploads. */
+async function lockData(directory: string): Promise<AsyncDisposable> {
+  await mkdir(directory, { recursive: true });
+  return lockFolder(directory, (owner, lockPath, cause) => {
+    const remedy = `give this server a folder of its own with --data, or remove ${lockPath} if that process is not a cotenant`;
+    return new CotenantError("data_in_use", `process ${owner} uses ${directory}: ${remedy}`, { cause });
+  });
 }
 
 /** What requests need, each part handed to `cleanup` as soon as it exists. */
