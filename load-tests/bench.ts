@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { openBaseModel } from "../kernels/base-model.ts";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
+import { greedySampling } from "../kernels/sampling/sampler.ts";
 import type { Engine } from "../scheduler/engine.ts";
 import { startEngine } from "../scheduler/engine-client.ts";
 import type { GenerationRequest, Quantization } from "../scheduler/protocol.ts";
@@ -98,17 +99,7 @@ function request(id: string, row: number, maxTokens: number): GenerationRequest 
     id,
     promptTokenIds: prompt(row),
     adapterVersion: versions.length === 0 ? null : versions[row % versions.length]!,
-    sampling: {
-      temperature: 0,
-      topP: 1,
-      topK: 0,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      logitBias: [],
-      seed: 0,
-    },
+    sampling: greedySampling,
     maxTokens,
     minTokens: 0,
     stopTokenIds: [],

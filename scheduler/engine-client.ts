@@ -6,29 +6,15 @@ import { CotenantError } from "../kernels/errors.ts";
 import { siblingModule } from "../kernels/sibling-module.ts";
 import type { Engine, StartEngine } from "./engine.ts";
 import { EventQueue } from "./event-queue.ts";
-import type {
-  EngineStats,
-  FromEngine,
-  GenerationEvent,
-  GenerationRequest,
-  ServedModel,
-  ToEngine,
+import {
+  type EngineStats,
+  type FromEngine,
+  type GenerationEvent,
+  type GenerationRequest,
+  idleStats,
+  type ServedModel,
+  type ToEngine,
 } from "./protocol.ts";
-
-const noStats: EngineStats = {
-  running: 0,
-  waiting: 0,
-  kvTokensUsed: 0,
-  kvTokensCapacity: 0,
-  runningAdapters: [],
-  waitingAdapters: [],
-  residentAdapters: [],
-  steps: 0,
-  stepSeconds: 0,
-  sessionSeconds: 0,
-  slotLoads: 0,
-  slotEvictions: 0,
-};
 
 /** @throws CotenantError with the engine's code where the model cannot be served */
 export const startEngine: StartEngine = async (options, onProgress) => {
@@ -41,7 +27,7 @@ export const startEngine: StartEngine = async (options, onProgress) => {
 class EngineClient implements Engine {
   readonly ready: Promise<void>;
   readonly failure: Promise<never>;
-  stats: EngineStats = noStats;
+  stats: EngineStats = idleStats;
   #model: ServedModel | null = null;
   #closing = false;
   #failed: CotenantError | null = null;

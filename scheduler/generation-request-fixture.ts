@@ -1,18 +1,7 @@
 // A request with everything off, for tests to change.
 
-import type { GenerationRequest, SamplingParameters } from "./protocol.ts";
-
-export const greedySampling: SamplingParameters = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-  seed: 1,
-};
+import { greedySampling } from "../kernels/sampling/sampler.ts";
+import type { GenerationRequest } from "./protocol.ts";
 
 export function requestOf(changes: Partial<GenerationRequest> = {}): GenerationRequest {
   return {

@@ -98,6 +98,22 @@ export type EngineStats = {
   readonly slotEvictions: number;
 };
 
+/** Before the first step. */
+export const idleStats: EngineStats = {
+  running: 0,
+  waiting: 0,
+  kvTokensUsed: 0,
+  kvTokensCapacity: 0,
+  runningAdapters: [],
+  waitingAdapters: [],
+  residentAdapters: [],
+  steps: 0,
+  stepSeconds: 0,
+  sessionSeconds: 0,
+  slotLoads: 0,
+  slotEvictions: 0,
+};
+
 export type ToEngine =
   | { readonly type: "submit"; readonly request: GenerationRequest }
   | { readonly type: "cancel"; readonly id: string }

@@ -6,19 +6,9 @@ import fc from "fast-check";
 import { type History, samplingDistribution } from "../reference/sampler.ts";
 import { logSumExp } from "./logprobs.ts";
 import { randomAt } from "./random.ts";
-import { Sampler, type SamplerOptions, scoreToken } from "./sampler.ts";
+import { greedySampling, Sampler, type SamplerOptions, scoreToken } from "./sampler.ts";
 
-const plain: SamplerOptions = {
-  temperature: 1,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-  seed: 7,
-};
+const plain: SamplerOptions = { ...greedySampling, temperature: 1, seed: 7 };
 const vocabSize = 40;
 const someLogits = Float32Array.from({ length: vocabSize }, (_, i) => randomAt(5, i) * 6 - 3);
 

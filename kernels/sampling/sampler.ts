@@ -16,6 +16,19 @@ export type SamplerOptions = {
   readonly seed: number; // unsigned 32-bit
 };
 
+/** The most likely token, nothing adjusted. */
+export const greedySampling: SamplerOptions = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+  seed: 0,
+};
+
 export type Draw = {
   readonly tokenId: number;
   /** Of the unmodified distribution; null unless asked for. */

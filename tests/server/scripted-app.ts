@@ -6,7 +6,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { projections } from "../../kernels/adapter.ts";
 import type { Engine } from "../../scheduler/engine.ts";
-import type { GenerationEvent, GenerationRequest, ServedModel } from "../../scheduler/protocol.ts";
+import {
+  type GenerationEvent,
+  type GenerationRequest,
+  idleStats,
+  type ServedModel,
+} from "../../scheduler/protocol.ts";
 import { type App, createApp } from "../../server/app.ts";
 import type { Serving } from "../../server/context.ts";
 import type { CompletionAnswer } from "../../server/endpoints/completions-contract.ts";
@@ -57,7 +62,7 @@ export async function scriptedApp(
   const play = script(text);
   const engine: Engine = {
     model,
-    stats: noStats,
+    stats: idleStats,
     failure: new Promise(() => {}),
     async *generate(request, signal) {
       requests.push(request);
@@ -133,19 +138,4 @@ const model: ServedModel = {
       typeof shape
     >,
   },
-};
-
-const noStats = {
-  running: 0,
-  waiting: 0,
-  kvTokensUsed: 0,
-  kvTokensCapacity: 0,
-  runningAdapters: [],
-  waitingAdapters: [],
-  residentAdapters: [],
-  steps: 0,
-  stepSeconds: 0,
-  sessionSeconds: 0,
-  slotLoads: 0,
-  slotEvictions: 0,
 };
