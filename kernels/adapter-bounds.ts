@@ -17,34 +17,31 @@ export const largestRankNorm = 1e10;
 
 /** max over outputs of sum over ranks of |b| times the 1-norm of the rank's a: |y| <= this * max |x|. */
 export function amplification(module: LowRankModule): number {
-  const { rank, a, b } = module;
-  const inWidth = a.length / rank;
+  const { rank, b } = module;
   const outWidth = b.length / rank;
   const reach = new Float64Array(outWidth);
-  for (let index = 0; index < rank; index++) {
-    let norm = 0;
-    for (let i = index * inWidth; i < (index + 1) * inWidth; i++) norm += Math.abs(a[i]!);
+  for (const [index, norm] of rankNorms(module).entries()) {
     for (let i = 0; i < outWidth; i++) reach[i] = reach[i]! + norm * Math.abs(b[index * outWidth + i]!);
   }
   return reach.reduce((max, value) => Math.max(max, value), 0);
 }
 
-/** max over ranks of the 1-norm of a: |x a| <= this * max |x|. */
-function rankNorm({ rank, a }: LowRankModule): number {
+/** The 1-norm of each rank's a: |x a| <= this * max |x|. */
+function rankNorms({ rank, a }: LowRankModule): Float64Array {
   const inWidth = a.length / rank;
-  let largest = 0;
+  const norms = new Float64Array(rank);
   for (let index = 0; index < rank; index++) {
     let norm = 0;
     for (let i = index * inWidth; i < (index + 1) * inWidth; i++) norm += Math.abs(a[i]!);
-    largest = Math.max(largest, norm);
+    norms[index] = norm;
   }
-  return largest;
+  return norms;
 }
 
 /** @throws AdapterError `adapter_values_too_large` naming the module */
 export function assertBounded(adapter: DecodedAdapter): void {
   for (const module of adapter.modules) {
-    const norm = rankNorm(module);
+    const norm = rankNorms(module).reduce((max, value) => Math.max(max, value), 0);
     if (norm > largestRankNorm) {
       throw new AdapterError(
         "adapter_values_too_large",

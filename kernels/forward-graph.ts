@@ -141,8 +141,8 @@ class ForwardBuilder {
       attributes: { axis: 1 },
     });
     const values = split[2]!; // [R, K, S, D]
-    const keys = this.#rotate(this.#headNorm(split[1]!, weights.keyNorm), layer, kvHeads);
-    const rotated = this.#rotate(this.#headNorm(split[0]!, weights.queryNorm), layer, heads);
+    const keys = this.#rotate(this.#optionalNorm(split[1]!, weights.keyNorm), layer, kvHeads);
+    const rotated = this.#rotate(this.#optionalNorm(split[0]!, weights.queryNorm), layer, heads);
     this.#newKeyValues.push(keys, values);
 
     // One batch of matrices per kv head: its G query heads are G S rows.
@@ -169,7 +169,7 @@ class ForwardBuilder {
     });
     const flat = this.#reshape(tokenMajor!, [-1, heads * headDim]);
     const output = this.#flat(this.#linear(flat, layer, "o", weights.o, weights.oBias), weights.o);
-    return this.#outputNorm(output, weights.attentionOutputNorm);
+    return this.#optionalNorm(output, weights.attentionOutputNorm);
   }
 
   #mlp(normed: string, layer: number, weights: PreparedLayer): string {
@@ -186,7 +186,7 @@ class ForwardBuilder {
       this.#linear(inner, layer, "down", weights.down, weights.downBias),
       weights.down,
     );
-    return this.#outputNorm(output, weights.mlpOutputNorm);
+    return this.#optionalNorm(output, weights.mlpOutputNorm);
   }
 
   /** The base's linear map plus its adapters; the result is shaped [P, Q out]. */
@@ -260,11 +260,7 @@ class ForwardBuilder {
     return { normed: outputs[0]!, residual: outputs[3]! };
   }
 
-  #headNorm(x: string, norm: PreparedVector | null): string {
-    return norm === null ? x : this.#addAndNorm(x, null, norm).normed;
-  }
-
-  #outputNorm(x: string, norm: PreparedVector | null): string {
+  #optionalNorm(x: string, norm: PreparedVector | null): string {
     return norm === null ? x : this.#addAndNorm(x, null, norm).normed;
   }
 

@@ -82,15 +82,14 @@ export class CpuRunner implements ModelRunner {
     const past = this.#arena.length(row);
     this.#reserve(past + count);
     const { heads, kvHeads, headDim, layers } = this.#base.config;
+    const wanted = wantedTokens(chunk.logits, count);
     const feeds: Feeds = {
       ...prefillAdapterFeeds(this.#adapterOf(adapterVersion), count, this.#targets),
       ...this.#tokenFeeds(chunk.tokenIds, [{ position: past, count, length: chunk.promptLength }]),
       [inputNames.positions]: indexTensor(sequenceOf(count), [1, count]),
       [inputNames.scoreSplit]: indexTensor([past, count], [2]),
       [inputNames.headsShape]: indexTensor([1, count, heads + 2 * kvHeads, headDim], [4]),
-      [inputNames.logitRows]: indexTensor(wantedTokens(chunk.logits, count), [
-        wantedCount(chunk.logits, count),
-      ]),
+      [inputNames.logitRows]: indexTensor(wanted, [wanted.length]),
     };
     for (const window of this.#windows()) {
       const mask = fillPrefillMask({ past, count, groups: heads / kvHeads, window });
@@ -255,8 +254,4 @@ function maskRows(count: number, groups: number): number {
 function wantedTokens(logits: PrefillChunk["logits"], count: number): number[] {
   if (logits === "all") return sequenceOf(count);
   return logits === "last" ? [count - 1] : [];
-}
-
-function wantedCount(logits: PrefillChunk["logits"], count: number): number {
-  return wantedTokens(logits, count).length;
 }

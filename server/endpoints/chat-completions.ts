@@ -2,8 +2,9 @@
 
 import type { ServerContext } from "../context.ts";
 import { eventStream } from "../event-stream.ts";
+import { collectParts } from "../generation/collect-parts.ts";
 import { type Generation, prepareGeneration } from "../generation/generation.ts";
-import { ChatChoiceWriter, type ChatDelta, joinChatDeltas } from "./chat-choice.ts";
+import { ChatChoiceWriter, joinChatDeltas } from "./chat-choice.ts";
 import {
   type ChatAnswer,
   type ChatChunk,
@@ -61,11 +62,7 @@ function choiceWriters(body: ChatRequest, { plans }: Generation, context: Server
 }
 
 async function collect(generation: Generation, writers: readonly ChatChoiceWriter[]): Promise<ChatAnswer> {
-  const deltas: ChatDelta[][] = writers.map(() => []);
-  for await (const [index, piece] of generation.pieces) {
-    const delta = writers[index]!.write(piece);
-    if (delta) deltas[index]!.push(delta);
-  }
+  const deltas = await collectParts(generation.pieces, writers);
   return {
     ...generation.head,
     object: "chat.completion",

@@ -3,12 +3,12 @@
 import type { ServerContext } from "../context.ts";
 import { UnsupportedFieldError } from "../errors.ts";
 import { eventStream } from "../event-stream.ts";
+import { collectParts } from "../generation/collect-parts.ts";
 import { type Generation, prepareGeneration } from "../generation/generation.ts";
 import type { TextModel } from "../text/text-model.ts";
 import { CompletionChoiceWriter, joinCompletionChunks } from "./completion-choice.ts";
 import {
   type CompletionAnswer,
-  type CompletionChoice,
   type CompletionRequest,
   completionAnswer,
   completionRequest,
@@ -85,11 +85,7 @@ async function collect(
   generation: Generation,
   writers: readonly CompletionChoiceWriter[],
 ): Promise<CompletionAnswer> {
-  const parts: CompletionChoice[][] = writers.map(() => []);
-  for await (const [index, piece] of generation.pieces) {
-    const chunk = writers[index]!.write(piece);
-    if (chunk) parts[index]!.push(chunk);
-  }
+  const parts = await collectParts(generation.pieces, writers);
   return {
     ...generation.head,
     object: "text_completion",
