@@ -1,15 +1,17 @@
 // What is told of an adapter after an upload and in listings: which modules it changes, at which ranks.
 
 import {
+  type AdapterKind,
   type AdapterTargets,
   type DecodedAdapter,
+  modulesOf,
   type Projection,
   projections,
 } from "../kernels/adapter.ts";
 
 export type AdapterSummary = {
-  readonly kind: "lora";
-  readonly ranks: { readonly min: number; readonly max: number };
+  readonly kinds: readonly AdapterKind[];
+  readonly ranks: { readonly min: number; readonly max: number } | null; // of its low-rank modules
   readonly modulesMatched: { readonly count: number; readonly names: readonly string[] }; // q: layers 0-3, 5
   readonly modulesUnmatched: readonly string[]; // of the base, left alone by the adapter
   readonly sizeBytes: number; // of its files
@@ -19,8 +21,13 @@ export function summarize(
   adapter: DecodedAdapter,
   against: { readonly targets: AdapterTargets; readonly sizeBytes: number },
 ): AdapterSummary {
-  const ranks = adapter.modules.map(({ rank }) => rank);
-  const changed = new Set(adapter.modules.map(({ layer, projection }) => `${layer}.${projection}`));
+  const ranks = modulesOf(adapter, "low-rank").map(({ rank }) => rank);
+  const changed = new Set(
+    adapter.modules.flatMap((module) =>
+      "projection" in module ? [`${module.layer}.${module.projection}`] : [],
+    ),
+  );
+  const whole = adapter.modules.flatMap((module) => ("projection" in module ? [] : [module.kind]));
   const layersOf = (projection: Projection, isChanged: boolean) =>
     Array.from({ length: against.targets.layers }, (_, layer) => layer).filter(
       (layer) => changed.has(`${layer}.${projection}`) === isChanged,
@@ -31,9 +38,9 @@ export function summarize(
       return layers.length === 0 ? [] : [`${projection}: layers ${formatRanges(layers)}`];
     });
   return {
-    kind: "lora",
-    ranks: { min: Math.min(...ranks), max: Math.max(...ranks) },
-    modulesMatched: { count: changed.size, names: names(true) },
+    kinds: [...new Set(adapter.modules.map(({ kind }) => kind))].sort(),
+    ranks: ranks.length === 0 ? null : { min: Math.min(...ranks), max: Math.max(...ranks) },
+    modulesMatched: { count: changed.size + whole.length, names: [...names(true), ...new Set(whole)] },
     modulesUnmatched: names(false),
     sizeBytes: against.sizeBytes,
   };

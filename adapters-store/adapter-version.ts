@@ -2,16 +2,23 @@
 // tensor order, file metadata and the name under which it was uploaded do not matter, in whatever format.
 
 import { createHash } from "node:crypto";
-import { type DecodedAdapter, projections } from "../kernels/adapter.ts";
+import { type AdapterModule, type DecodedAdapter, moduleArrays } from "../kernels/adapter.ts";
 
 /** SHA-256 in hex. Increase the number in the first line when what is hashed changes. */
 export function hashAdapter(adapter: DecodedAdapter, baseFingerprint: string): string {
-  const modules = adapter.modules.toSorted(
-    (a, b) => a.layer - b.layer || projections.indexOf(a.projection) - projections.indexOf(b.projection),
-  );
-  const hash = createHash("sha256").update(`cotenant adapter 1\nbase ${baseFingerprint}\n`);
-  for (const { layer, projection, rank, a, b } of modules) {
-    hash.update(`lora ${layer} ${projection} ${rank} ${a.length} ${b.length}\n`).update(a).update(b);
+  const hash = createHash("sha256").update(`cotenant adapter 2\nbase ${baseFingerprint}\n`);
+  const modules = adapter.modules.map((module) => ({ module, header: headerOf(module) }));
+  for (const { module, header } of modules.toSorted((a, b) => (a.header < b.header ? -1 : 1))) {
+    hash.update(`${header}\n`);
+    for (const [, array] of moduleArrays(module)) hash.update(array);
   }
   return hash.digest("hex");
+}
+
+/** Kind and place, which no two modules share, and the lengths of what follows. */
+function headerOf(module: AdapterModule): string {
+  const layer = "layer" in module ? `layer ${module.layer}` : "";
+  const projection = "projection" in module ? module.projection : "";
+  const lengths = moduleArrays(module).map(([name, { length }]) => `${name} ${length}`);
+  return [module.kind, layer, projection, ...lengths].join(" ");
 }

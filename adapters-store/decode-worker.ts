@@ -1,6 +1,7 @@
 // A thread of decode-pool.ts: one job in, one answer out.
 
 import { parentPort } from "node:worker_threads";
+import { adapterBuffers } from "../kernels/adapter.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import { type DecodeJob, type DecodeResult, decodeAdapter } from "./decode-adapter.ts";
 
@@ -14,7 +15,7 @@ export type WorkerAnswer =
 
 parentPort?.on("message", ({ job, wantsModules }: WorkerRequest) => {
   const answer = work(job, wantsModules);
-  parentPort?.postMessage(answer, answer.type === "decoded" ? buffersOf(answer.result) : []);
+  parentPort?.postMessage(answer, answer.type === "decoded" ? adapterBuffers(answer.result.adapter) : []);
 });
 
 function work(job: DecodeJob, wantsModules: boolean): WorkerAnswer {
@@ -25,9 +26,4 @@ function work(job: DecodeJob, wantsModules: boolean): WorkerAnswer {
     if (error instanceof CotenantError) return { type: "refused", code: error.code, message: error.message };
     return { type: "failed", error };
   }
-}
-
-/** Each buffer once: fused projections share theirs. */
-function buffersOf({ adapter }: DecodeResult): ArrayBuffer[] {
-  return [...new Set(adapter.modules.flatMap(({ a, b }) => [a.buffer, b.buffer]))];
 }

@@ -17,6 +17,10 @@ export const fixtureTargets: AdapterTargets = {
     up: { in: 8, out: 20 },
     down: { in: 20, out: 8 },
   },
+  hiddenSize: 8,
+  vocabSize: 11,
+  kvHeads: 2,
+  headDim: 3,
 };
 
 const qProj = "self_attn.q_proj";

@@ -4,7 +4,14 @@ import type { LowRankModule } from "./adapter.ts";
 import { amplification, assertBounded } from "./adapter-bounds.ts";
 
 function module(a: readonly number[], b: readonly number[], rank: number): LowRankModule {
-  return { layer: 3, projection: "down", rank, a: Float32Array.from(a), b: Float32Array.from(b) };
+  return {
+    kind: "low-rank",
+    layer: 3,
+    projection: "down",
+    rank,
+    a: Float32Array.from(a),
+    b: Float32Array.from(b),
+  };
 }
 
 test("the bound is reached by the worst input", () => {

@@ -2,7 +2,7 @@
 // weight, zero for the rows that do not use it; zero times infinity would be NaN in all of them. So no adapter
 // may be able to overflow float32, whatever it reads.
 
-import type { DecodedAdapter, LowRankModule } from "./adapter.ts";
+import { type DecodedAdapter, type LowRankModule, modulesOf } from "./adapter.ts";
 import { AdapterError } from "./errors.ts";
 
 /**
@@ -40,7 +40,7 @@ function rankNorms({ rank, a }: LowRankModule): Float64Array {
 
 /** @throws AdapterError `adapter_values_too_large` naming the module */
 export function assertBounded(adapter: DecodedAdapter): void {
-  for (const module of adapter.modules) {
+  for (const module of modulesOf(adapter, "low-rank")) {
     const norm = rankNorms(module).reduce((max, value) => Math.max(max, value), 0);
     if (norm > largestRankNorm) {
       throw new AdapterError(

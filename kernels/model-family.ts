@@ -90,5 +90,9 @@ export function adapterTargets(config: ModelConfig): AdapterTargets {
       up: { in: hidden, out: intermediate },
       down: { in: intermediate, out: hidden },
     },
+    hiddenSize: hidden,
+    vocabSize: config.vocabSize,
+    kvHeads: config.kvHeads,
+    headDim,
   };
 }

@@ -6,11 +6,25 @@ import { SiteAdapter } from "./site-adapter.ts";
 const shapes = Object.fromEntries(
   projections.map((name) => [name, { in: 2, out: 3 }]),
 ) as AdapterTargets["shapes"];
-const targets: AdapterTargets = { layers: 2, shapes };
+const targets: AdapterTargets = {
+  layers: 2,
+  shapes,
+  hiddenSize: 2,
+  vocabSize: 7,
+  kvHeads: 1,
+  headDim: 2,
+};
 
 function module(layer: number, projection: Projection, rank: number, first: number): LowRankModule {
   const values = (length: number, from: number) => Float32Array.from({ length }, (_, i) => from + i);
-  return { layer, projection, rank, a: values(rank * 2, first), b: values(rank * 3, first + 50) };
+  return {
+    kind: "low-rank",
+    layer,
+    projection,
+    rank,
+    a: values(rank * 2, first),
+    b: values(rank * 3, first + 50),
+  };
 }
 
 test("q, k and v become one stack whose ranks write each their own columns", () => {

@@ -1,6 +1,6 @@
 // An adapter as the graph's sites take it: per layer and site one stack of virtual ranks (see adapter-sites.ts).
 
-import type { AdapterTargets, DecodedAdapter, LowRankModule } from "./adapter.ts";
+import { type AdapterTargets, type DecodedAdapter, type LowRankModule, modulesOf } from "./adapter.ts";
 import { type AdapterSite, adapterSites, type SiteName } from "./adapter-sites.ts";
 
 export type RankStack = {
@@ -45,7 +45,9 @@ function stackModules(
   targets: AdapterTargets,
 ): RankStack {
   const modules = site.parts.flatMap(({ projection, column }) => {
-    const module = adapter.modules.find((item) => item.layer === layer && item.projection === projection);
+    const module = modulesOf(adapter, "low-rank").find(
+      (item) => item.layer === layer && item.projection === projection,
+    );
     return module === undefined ? [] : [{ module, column }];
   });
   const [first] = modules;

@@ -18,7 +18,7 @@ export function randomAdapter(targets: AdapterTargets, rank: number, seed: numbe
       const shape = targets.shapes[projection];
       const a = values(rank * shape.in, 0.02);
       const b = values(rank * shape.out, 0.02);
-      modules.push({ layer, projection, rank, a, b });
+      modules.push({ kind: "low-rank", layer, projection, rank, a, b });
     }
   }
   return { modules };

@@ -1,7 +1,7 @@
 // Starts the engine worker and turns its messages into promises and one stream of events per request.
 
 import { Worker } from "node:worker_threads";
-import type { DecodedAdapter } from "../kernels/adapter.ts";
+import { adapterBuffers, type DecodedAdapter } from "../kernels/adapter.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import { siblingModule } from "../kernels/sibling-module.ts";
 import type { Engine, StartEngine } from "./engine.ts";
@@ -91,9 +91,8 @@ class EngineClient implements Engine {
   }
 
   addAdapter(version: string, adapter: DecodedAdapter): Promise<void> {
-    const transfer = adapter.modules.flatMap(({ a, b }) => [a.buffer, b.buffer]);
     const message: ToEngine = { type: "add-adapter", version, adapter };
-    return this.#request(this.#adapters, version, message, [...new Set(transfer)]);
+    return this.#request(this.#adapters, version, message, adapterBuffers(adapter));
   }
 
   removeAdapter(version: string): Promise<void> {

@@ -52,6 +52,7 @@ function randomAdapter({ config }: BaseModel, index: number): DecodedAdapter {
       const { in: inWidth, out } = shapes[projection];
       const size = Math.sqrt(3 / Math.sqrt(inWidth * rank)); // the change is of the order of the input
       modules.push({
+        kind: "low-rank",
         layer,
         projection,
         rank,

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import type { LowRankModule } from "../../kernels/adapter.ts";
+import { type LowRankModule, modulesOf } from "../../kernels/adapter.ts";
 import { type TensorSource, tensorOf } from "../../kernels/checkpoint/write-safetensors.ts";
 import { AdapterError } from "../../kernels/errors.ts";
 import { decodeAdapter } from "../decode-adapter.ts";
@@ -41,9 +41,12 @@ test("every projection, alone and of a part of the layers", () => {
     loraPair(modulePath(2, module), [2, module.endsWith("o_proj") ? 12 : i === 6 ? 20 : 8, widths[i] ?? 8]),
   );
   const result = decodeFixture({ tensors, config: { target_modules: "all-linear" } });
-  assert.deepEqual(result.adapter.modules.map(({ projection }) => projection).sort(), [
-    ...["down", "gate", "k", "o", "q", "up", "v"],
-  ]);
+  assert.deepEqual(
+    modulesOf(result.adapter, "low-rank")
+      .map(({ projection }) => projection)
+      .sort(),
+    [...["down", "gate", "k", "o", "q", "up", "v"]],
+  );
   assert.equal(result.summary.modulesMatched.count, 7);
   assert.deepEqual(result.summary.modulesMatched.names.slice(0, 2), ["q: layers 2", "k: layers 2"]);
   assert.equal(result.summary.modulesUnmatched[0], "q: layers 0-1");
@@ -276,7 +279,7 @@ function decodeFiles(baseFingerprint = "base") {
 }
 
 function decode(fixture: PeftFixture): readonly LowRankModule[] {
-  return decodeFixture(fixture).adapter.modules;
+  return modulesOf(decodeFixture(fixture).adapter, "low-rank");
 }
 
 function assertRefused(code: string, message: RegExp, fixture: PeftFixture): void {

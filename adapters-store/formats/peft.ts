@@ -184,7 +184,7 @@ function decodePair(
         `${path}: lora_B times its scale ${scale} overflows; lower lora_alpha`,
       );
     }
-    return { layer, projection, rank, a, b: scaled }; // fused projections share one `a`
+    return { kind: "low-rank", layer, projection, rank, a, b: scaled }; // fused projections share one `a`
   });
 }
 

@@ -15,7 +15,7 @@ const shapes = Object.fromEntries(
     { in: projection === "down" ? 5 : 3, out: 2 + (index % 3) },
   ]),
 ) as AdapterTargets["shapes"];
-const targets: AdapterTargets = { layers, shapes };
+const targets: AdapterTargets = { layers, shapes, hiddenSize: 3, vocabSize: 7, kvHeads: 1, headDim: 2 };
 
 function adapterOf(ranks: Partial<Record<Projection, readonly number[]>>, seed: number): DecodedAdapter {
   let value = seed * 10_000;
@@ -25,7 +25,16 @@ function adapterOf(ranks: Partial<Record<Projection, readonly number[]>>, seed: 
       const { in: inWidth, out } = shapes[projection];
       return rank === 0
         ? []
-        : [{ layer, projection, rank, a: values(rank * inWidth), b: values(rank * out) }];
+        : [
+            {
+              kind: "low-rank" as const,
+              layer,
+              projection,
+              rank,
+              a: values(rank * inWidth),
+              b: values(rank * out),
+            },
+          ];
     }),
   );
   return { modules };

@@ -215,7 +215,14 @@ function randomAdapter(config: ModelConfig, random: Random): DecodedAdapter {
       const rank = random.of([1, 3, 8, 11]);
       const { in: inWidth, out } = shapes[projection];
       const a = random.values(rank * inWidth, 1 / Math.sqrt(inWidth));
-      return { layer, projection, rank, a, b: random.values(rank * out, 0.3 / Math.sqrt(rank)) };
+      return {
+        kind: "low-rank" as const,
+        layer,
+        projection,
+        rank,
+        a,
+        b: random.values(rank * out, 0.3 / Math.sqrt(rank)),
+      };
     }),
   );
   return { modules: modules.filter(() => random.below(3) > 0) };

@@ -1,7 +1,7 @@
 // The whole forward pass in plain TypeScript: one sequence, no cache, no batch, float64 sums, weights straight from
 // the checkpoint. A second oracle beside the goldens; slow.
 
-import type { DecodedAdapter, Projection } from "../adapter.ts";
+import { type DecodedAdapter, modulesOf, type Projection } from "../adapter.ts";
 import type { CheckpointWeights } from "../checkpoint/weights.ts";
 import type { ModelConfig, RotaryConfig } from "../model-config.ts";
 import {
@@ -115,7 +115,8 @@ class LayerMaps {
       const bias = weights.readFloat32Rows(tensors.bias.name, tensors.bias.firstRow, rows);
       for (let out = 0; out < rows; out++) y[out]! += bias[out]!;
     }
-    for (const { layer, projection: target, rank, a, b } of this.#adapter?.modules ?? []) {
+    const lowRank = this.#adapter === null ? [] : modulesOf(this.#adapter, "low-rank");
+    for (const { layer, projection: target, rank, a, b } of lowRank) {
       if (layer !== this.#index || target !== projection) continue;
       for (let j = 0; j < rank; j++) {
         const read = dot(a.subarray(j * x.length, (j + 1) * x.length), x);

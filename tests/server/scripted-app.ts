@@ -137,5 +137,9 @@ const model: ServedModel = {
       (typeof projections)[number],
       typeof shape
     >,
+    hiddenSize: shape.in,
+    vocabSize: 2048,
+    kvHeads: 1,
+    headDim: shape.out,
   },
 };
