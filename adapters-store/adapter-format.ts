@@ -13,7 +13,7 @@ export type AdapterFormat = {
   /**
    * Reads and checks the claimed files against the base. Synchronous: it runs in a pool thread. Errors name
    * files by their plain names, since the directory may be a quarantine. Throws AdapterError, or
-   * CheckpointError for the tensor file itself.
+   * CheckpointError for the tensor file itself. Formats that name their base compare its fingerprint.
    */
-  readonly decode: (directory: string, targets: AdapterTargets) => DecodedAdapter;
+  readonly decode: (directory: string, targets: AdapterTargets, baseFingerprint: string) => DecodedAdapter;
 };

@@ -1,13 +1,16 @@
-// Where an adapter to be added lies: a directory, or files that an upload has written somewhere.
+// Where an adapter to be added lies: a directory, files that an upload has written somewhere, or an archive of
+// them.
 
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { AdapterError } from "../kernels/errors.ts";
+import { unpackArchive } from "./archives/unpack.ts";
 import { type ClaimedFiles, claimFiles } from "./formats/index.ts";
 
 export type AdapterSource =
   | { readonly kind: "directory"; readonly path: string }
-  | { readonly kind: "files"; readonly files: readonly NamedFile[] };
+  | { readonly kind: "files"; readonly files: readonly NamedFile[] }
+  | { readonly kind: "archive"; readonly path: string }; // .tar or .zip, told by its content
 
 /** A file somewhere on disk and the name that it has in the adapter's directory. */
 export type NamedFile = { readonly name: string; readonly path: string };
@@ -18,11 +21,15 @@ export type ClaimedSource = {
   readonly filesIgnored: readonly string[]; // the names of the others
 };
 
-/** Throws AdapterError: `adapter_file_duplicate`, `adapter_directory_unreadable`, and those of `claimFiles`. */
-export async function claimSource(source: AdapterSource): Promise<ClaimedSource> {
-  const files = source.kind === "files" ? source.files : await filesOf(source.path);
+/**
+ * An archive is unpacked into `unpackFolder`, which must not be there. Throws AdapterError:
+ * `adapter_file_duplicate`, `adapter_directory_unreadable`, and those of `unpackArchive` and `claimFiles`.
+ */
+export async function claimSource(source: AdapterSource, unpackFolder: string): Promise<ClaimedSource> {
+  const files =
+    source.kind === "archive" ? await unpackArchive(source.path, unpackFolder) : await filesOf(source);
   const names = files.map(({ name }) => name);
-  const duplicate = names.find((name, i) => names.indexOf(name) !== i);
+  const duplicate = findDuplicate(names);
   if (duplicate !== undefined) {
     throw new AdapterError("adapter_file_duplicate", `the file ${duplicate} was given twice; give it once`);
   }
@@ -33,6 +40,13 @@ export async function claimSource(source: AdapterSource): Promise<ClaimedSource>
     files: files.filter(({ name }) => isClaimed(name)),
     filesIgnored: names.filter((name) => !isClaimed(name)),
   };
+}
+
+/** What was given, on disk; an archive may hold more. */
+export async function sourceBytes(source: AdapterSource): Promise<number> {
+  const files = source.kind === "archive" ? [source] : await filesOf(source);
+  const sizes = await Promise.all(files.map(async ({ path }) => (await stat(path)).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /** Names in a directory. Throws AdapterError `adapter_directory_unreadable`. */
@@ -46,6 +60,12 @@ export async function listFiles(directory: string): Promise<string[]> {
   }
 }
 
-async function filesOf(directory: string): Promise<NamedFile[]> {
-  return (await listFiles(directory)).map((name) => ({ name, path: join(directory, name) }));
+async function filesOf(source: Exclude<AdapterSource, { kind: "archive" }>): Promise<readonly NamedFile[]> {
+  if (source.kind === "files") return source.files;
+  return (await listFiles(source.path)).map((name) => ({ name, path: join(source.path, name) }));
+}
+
+function findDuplicate(names: readonly string[]): string | undefined {
+  const seen = new Set<string>();
+  return names.find((name) => seen.size === seen.add(name).size);
 }

@@ -8,6 +8,7 @@ import {
   type Projection,
   projections,
 } from "../kernels/adapter.ts";
+import { servedBytes } from "../kernels/site-adapter.ts";
 
 export type AdapterSummary = {
   readonly kinds: readonly AdapterKind[];
@@ -15,6 +16,7 @@ export type AdapterSummary = {
   readonly modulesMatched: { readonly count: number; readonly names: readonly string[] }; // q: layers 0-3, 5
   readonly modulesUnmatched: readonly string[]; // of the base, left alone by the adapter
   readonly sizeBytes: number; // of its files
+  readonly decodedBytes: number; // of its modules in the engine
 };
 
 export function summarize(
@@ -43,6 +45,7 @@ export function summarize(
     modulesMatched: { count: changed.size + whole.length, names: [...names(true), ...new Set(whole)] },
     modulesUnmatched: names(false),
     sizeBytes: against.sizeBytes,
+    decodedBytes: servedBytes(adapter, against.targets),
   };
 }
 

@@ -26,7 +26,7 @@ export type DecodeResult = {
 /** Throws AdapterError with the format's code. */
 export function decodeAdapter({ directory, files, targets, baseFingerprint }: DecodeJob): DecodeResult {
   const sizeBytes = files.fileNames.reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
-  const adapter = decodeFormat(directory, files, targets);
+  const adapter = decodeFormat({ directory, files, targets, baseFingerprint });
   assertBounded(adapter);
   return {
     adapter,
@@ -35,9 +35,9 @@ export function decodeAdapter({ directory, files, targets, baseFingerprint }: De
   };
 }
 
-function decodeFormat(directory: string, files: ClaimedFiles, targets: AdapterTargets): DecodedAdapter {
+function decodeFormat({ directory, files, targets, baseFingerprint }: DecodeJob): DecodedAdapter {
   try {
-    return adapterFormats[files.format].decode(directory, targets);
+    return adapterFormats[files.format].decode(directory, targets, baseFingerprint);
   } catch (error) {
     // The tensor reader is the checkpoint's; its failure here is the adapter's.
     if (error instanceof CheckpointError) throw new AdapterError(error.code, error.message, { cause: error });

@@ -38,7 +38,7 @@ test("fused projections still share one A after they crossed threads", async () 
 
 test("a refusal arrives with its class and code, and the thread goes on", async () => {
   await withPool({ threads: 1 }, async (pool) => {
-    const bad = pool.decode(job("bad", { config: { use_dora: true } }));
+    const bad = pool.decode(job("bad", { config: { use_qalora: true } }));
     const good = pool.decode(job("good"));
     await assert.rejects(
       bad,
@@ -54,6 +54,20 @@ test("a pattern that never ends costs its thread, not the pool", async () => {
     const good = pool.decode(job("good"));
     await assert.rejects(hanging, { code: "adapter_decode_failed", message: /longer than 1500 ms/ });
     assert.equal((await good).adapter.modules.length, 3);
+  });
+});
+
+test("an answer that comes when its job was given up does not bring its thread back", async () => {
+  await withPool({ threads: 1, timeoutMs: 1_000 }, async (pool) => {
+    await pool.decode(job("warm"));
+    await new Promise(setImmediate); // from there, the event loop runs timers before it reads messages
+    const late = pool.decode(job("late"));
+    const rejected = assert.rejects(late, { code: "adapter_decode_failed", message: /longer than/ });
+    const untilMs = performance.now() + 1_200; // the timer and the answer are both due when this thread is free
+    while (performance.now() < untilMs);
+    await rejected;
+    await new Promise(setImmediate); // the answer is read, the thread has not ended yet
+    for (const name of ["one", "two"]) assert.equal((await pool.decode(job(name))).adapter.modules.length, 3);
   });
 });
 

@@ -1,11 +1,13 @@
-// Threads that parse, check and hash adapters, so that the HTTP thread never does. Started when first needed;
-// an idle thread does not keep the process alive. A job that hangs or exhausts its memory (a hostile pattern
-// or header) costs that thread, not the process.
+// Threads that parse, check, hash, compress and combine adapters, so that the HTTP thread never does. Started when
+// first needed; an idle thread does not keep the process alive. A job that hangs or exhausts its memory (a hostile
+// pattern or header) costs that thread, not the process.
 
 import { Worker } from "node:worker_threads";
+import { adapterBuffers, type DecodedAdapter } from "../kernels/adapter.ts";
 import { AdapterError } from "../kernels/errors.ts";
 import { siblingModule } from "../kernels/sibling-module.ts";
 import type { DecodeJob, DecodeResult } from "./decode-adapter.ts";
+import type { ComposeJob, CompressJob, ExportJob, JobInput, JobKind, JobOutput } from "./decode-jobs.ts";
 import type { WorkerAnswer, WorkerRequest } from "./decode-worker.ts";
 
 export type DecodePoolOptions = {
@@ -13,9 +15,19 @@ export type DecodePoolOptions = {
   readonly timeoutMs?: number; // per job, default 60 s
 };
 
+/** What the store needs of it. */
+export type Decoder = Pick<DecodePool, "decode" | "inspect" | "close">;
+
+/** How a job is handed over and given up. */
+type Handover = {
+  readonly given: readonly DecodedAdapter[]; // transferred, once a thread is free: the caller has them no more
+  readonly signal?: AbortSignal | undefined; // ends the job, and its thread where it runs already
+};
+
 type Task = {
   readonly request: WorkerRequest;
-  readonly resolve: (result: DecodeResult) => void;
+  readonly given: readonly DecodedAdapter[];
+  readonly resolve: (result: JobOutput<JobKind>) => void;
   readonly reject: (error: unknown) => void;
 };
 
@@ -34,30 +46,66 @@ export class DecodePool {
 
   /** Modules included. Throws AdapterError with the format's code, or `adapter_decode_failed`. */
   decode(job: DecodeJob): Promise<DecodeResult> {
-    return this.#submit({ job, wantsModules: true });
+    return this.#submit("decode", job, { given: [] });
   }
 
   /** The same checks; the modules stay behind. */
-  async inspect(job: DecodeJob): Promise<Omit<DecodeResult, "adapter">> {
-    const { summary, version } = await this.#submit({ job, wantsModules: false });
-    return { summary, version };
+  inspect(job: DecodeJob): Promise<Omit<DecodeResult, "adapter">> {
+    return this.#submit("inspect", job, { given: [] });
+  }
+
+  /**
+   * Takes the source's adapter away. Throws AdapterError: `compress`'s codes, `adapter_job_failed`; the signal's
+   * reason.
+   */
+  compress(job: CompressJob, signal?: AbortSignal): Promise<JobOutput<"compress">> {
+    return this.#submit("compress", job, { given: [job.source.adapter], signal });
+  }
+
+  /** The weighted sum; takes the parts away. Throws AdapterError: `adapters_not_composable`, as `compress` else. */
+  compose(job: ComposeJob, signal?: AbortSignal): Promise<JobOutput<"compose">> {
+    return this.#submit("compose", job, { given: job.parts.map(({ adapter }) => adapter), signal });
+  }
+
+  /** Writes files; takes the adapter away. Throws AdapterError: `adapter_export_unsupported`, as `compress` else. */
+  export(job: ExportJob, signal?: AbortSignal): Promise<JobOutput<"export">> {
+    return this.#submit("export", job, { given: [job.adapter], signal });
   }
 
   /** Ends the threads; jobs under way and waiting are rejected. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const task of this.#waiting.splice(0)) task.reject(failure("the store is closing"));
+    for (const task of this.#waiting.splice(0)) task.reject(failure(task, "the store is closing"));
     const workers = [...this.#idle.splice(0), ...this.#busy.keys()];
-    for (const worker of this.#busy.keys()) this.#fail(worker, failure("the store is closing"));
+    for (const worker of this.#busy.keys()) this.#fail(worker, "the store is closing");
     await Promise.all(workers.map((worker) => worker.terminate()));
   }
 
-  #submit(request: WorkerRequest): Promise<DecodeResult> {
-    return new Promise((resolve, reject) => {
-      if (this.#closed) return reject(failure("the store is closed"));
-      this.#waiting.push({ request, resolve, reject });
+  #submit<Kind extends JobKind>(
+    kind: Kind,
+    job: JobInput<Kind>,
+    { given, signal }: Handover,
+  ): Promise<JobOutput<Kind>> {
+    const { promise, resolve, reject } = Promise.withResolvers<JobOutput<JobKind>>();
+    const task: Task = { request: { kind, job } as WorkerRequest, given, resolve, reject };
+    if (this.#closed) reject(failure(task, "the store is closed"));
+    else if (signal?.aborted) reject(signal.reason);
+    else {
+      this.#waiting.push(task);
       this.#dispatch();
-    });
+    }
+    const giveUp = () => this.#giveUp(task, signal?.reason);
+    signal?.addEventListener("abort", giveUp, { once: true });
+    // The thread answers a request with what its kind answers.
+    return promise.finally(() => signal?.removeEventListener("abort", giveUp)) as Promise<JobOutput<Kind>>;
+  }
+
+  #giveUp(task: Task, reason: unknown): void {
+    const waitingAt = this.#waiting.indexOf(task);
+    if (waitingAt >= 0) this.#waiting.splice(waitingAt, 1);
+    task.reject(reason);
+    const worker = [...this.#busy].find(([, running]) => running.task === task)?.[0];
+    if (worker !== undefined) this.#end(worker, "it was given up");
   }
 
   #dispatch(): void {
@@ -65,12 +113,11 @@ export class DecodePool {
       const worker = this.#idle.pop() ?? this.#start();
       const task = this.#waiting.shift()!;
       const timer = setTimeout(() => {
-        this.#fail(worker, failure(`it took longer than ${this.#timeoutMs} ms`));
-        void worker.terminate();
+        this.#end(worker, `it took longer than ${this.#timeoutMs} ms`);
       }, this.#timeoutMs);
       this.#busy.set(worker, { task, timer });
       worker.ref();
-      worker.postMessage(task.request);
+      worker.postMessage(task.request, [...new Set(task.given.flatMap(adapterBuffers))]);
     }
   }
 
@@ -79,27 +126,33 @@ export class DecodePool {
       resourceLimits: { maxOldGenerationSizeMb: 1024 },
     });
     worker.on("message", (answer: WorkerAnswer) => this.#finish(worker, answer));
-    worker.on("error", (error) => this.#fail(worker, failure(error.message)));
-    worker.on("exit", () => this.#fail(worker, failure("its thread ended")));
+    worker.on("error", (error) => this.#fail(worker, error.message));
+    worker.on("exit", () => this.#fail(worker, "its thread ended"));
     return worker;
   }
 
   #finish(worker: Worker, answer: WorkerAnswer): void {
     const task = this.#release(worker);
+    if (task === undefined) return; // it was given up just before it answered, and its thread is being ended
     worker.unref();
     this.#idle.push(worker);
-    if (answer.type === "decoded") task?.resolve(answer.result);
+    if (answer.type === "done") task.resolve(answer.result);
     else
-      task?.reject(answer.type === "refused" ? new AdapterError(answer.code, answer.message) : answer.error);
+      task.reject(answer.type === "refused" ? new AdapterError(answer.code, answer.message) : answer.error);
     this.#dispatch();
   }
 
+  #end(worker: Worker, why: string): void {
+    this.#fail(worker, why);
+    void worker.terminate();
+  }
+
   /** The worker is gone or about to be; calling it twice is harmless. */
-  #fail(worker: Worker, error: AdapterError): void {
+  #fail(worker: Worker, why: string): void {
     const task = this.#release(worker);
     const idleAt = this.#idle.indexOf(worker);
     if (idleAt >= 0) this.#idle.splice(idleAt, 1);
-    task?.reject(error);
+    task?.reject(failure(task, why));
     this.#dispatch();
   }
 
@@ -112,9 +165,12 @@ export class DecodePool {
   }
 }
 
-function failure(why: string): AdapterError {
-  return new AdapterError(
-    "adapter_decode_failed",
-    `the adapter could not be decoded: ${why}; try a smaller one`,
-  );
+function failure({ request: { kind } }: Task, why: string): AdapterError {
+  if (kind === "decode" || kind === "inspect") {
+    return new AdapterError(
+      "adapter_decode_failed",
+      `the adapter could not be decoded: ${why}; try a smaller one`,
+    );
+  }
+  return new AdapterError("adapter_job_failed", `${kind} could not be done: ${why}; try a smaller adapter`);
 }

@@ -30,17 +30,12 @@ export type PeftFixture = {
   readonly tensors?: readonly TensorSource[];
 };
 
-/** A rank-2 adapter on q of every layer, unless told otherwise. */
+const loraFields = { peft_type: "LORA", r: 2, lora_alpha: 4, target_modules: ["q_proj"], bias: "none" };
+
+/** A rank-2 LoRA on q of every layer, unless told otherwise. The config of another method is taken as it is. */
 export function writePeft(directory: string, { config = {}, tensors }: PeftFixture = {}): string {
   mkdirSync(directory, { recursive: true });
-  const fields = {
-    peft_type: "LORA",
-    r: 2,
-    lora_alpha: 4,
-    target_modules: ["q_proj"],
-    bias: "none",
-    ...config,
-  };
+  const fields = (config.peft_type ?? "LORA") === "LORA" ? { ...loraFields, ...config } : config;
   writeFileSync(join(directory, "adapter_config.json"), JSON.stringify(fields));
   const weights = tensors ?? [0, 1, 2].flatMap((layer) => loraPair(modulePath(layer, qProj), [2, 8, 12]));
   writeSafetensors(join(directory, "adapter_model.safetensors"), weights);

@@ -1,283 +1,349 @@
-// Adapters on disk: versions that never change and names that point at them. Validates by decoding before it
-// publishes, so that what is listed works on this base. Knows no requests and holds no decoded adapter.
+// Adapters that last: versions that never change, and names that point at them, each name its owner's. Validates
+// by decoding before it publishes, so that what is listed works on this base. Knows no requests and holds no
+// decoded adapter.
 //
-//   versions/<version>/   the adapter's files and manifest.json; appears by one rename
-//   names/<hash of id>    which version an id means; replaced by one rename
-//   quarantine/           uploads that are not checked yet; emptied when the store opens
+//   versions/<version>/   the adapter's files, and manifest.json, written last
+//   names/<hash>.json     one name: its versions, newest first, and which one it means
+//   quarantine/           (always on this machine) uploads that are not checked yet; emptied when the store opens
 //
-// Superseded versions stay: requests in flight use them, and collecting them is not the store's decision.
-// One process at a time may open a directory.
+// A version that nobody names any more stays until `forget`, because requests in flight use it, or until the next
+// start. One process at a time may open a store.
 
-import { createHash, randomUUID } from "node:crypto";
-import { constants } from "node:fs";
-import { copyFile, mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AdapterTargets, DecodedAdapter } from "../kernels/adapter.ts";
 import { AdapterError } from "../kernels/errors.ts";
-import { checkAdapterId } from "./adapter-id.ts";
-import { type AdapterSource, claimSource, listFiles } from "./adapter-source.ts";
+import { checkAdapterId, checkOwner } from "./adapter-id.ts";
+import type { AdapterSource } from "./adapter-source.ts";
 import type { AdapterSummary } from "./adapter-summary.ts";
-import { DecodePool } from "./decode-pool.ts";
-import { renameDurably, syncPath, writeFileSynced } from "./durable-files.ts";
-import { type AdapterFormatName, type ClaimedFiles, claimFiles, findFormat } from "./formats/index.ts";
+import type { StorageBackend } from "./backends/backend.ts";
+import { openBackend } from "./backends/index.ts";
+import { DecodePool, type Decoder } from "./decode-pool.ts";
+import { type Name, StoreCatalog } from "./store-catalog.ts";
+import {
+  emptyRecord,
+  type NameSettings,
+  unknownName,
+  unknownVersion,
+  withCurrent,
+  withoutVersion,
+  withSettings,
+  withWords,
+} from "./store-changes.ts";
+import { mountDirectories } from "./store-in-place.ts";
+import { type StagedAdapter, StoreIntake } from "./store-intake.ts";
+import { type AdapterLineage, type HistoryEntry, type NameRecord, versionsOf } from "./store-records.ts";
+import { KeyedTurns } from "./store-turns.ts";
+import { areWhole, type StoredFile, StoreVersions } from "./store-versions.ts";
+import {
+  type AdapterPage,
+  type PageQuery,
+  type StoredAdapter,
+  type StoredVersion,
+  type StoreUsage,
+  StoreViews,
+} from "./store-views.ts";
 
+export { defaultOwner } from "./adapter-id.ts";
 export type { AdapterSource, NamedFile } from "./adapter-source.ts";
+export type { Name } from "./store-catalog.ts";
+export type { AdapterLineage } from "./store-records.ts";
+export type { StoredFile } from "./store-versions.ts";
+export type { AdapterPage, PageQuery, StoredAdapter, StoredVersion, StoreUsage } from "./store-views.ts";
 
 export type AdapterStoreOptions = {
-  readonly directory: string;
+  readonly directory: string; // of this machine; holds everything unless a backend is given
   readonly targets: AdapterTargets;
   readonly baseFingerprint: string;
-  readonly pool?: DecodePool; // default: one of its own
+  readonly backend?: StorageBackend; // the caller closes it; default: `directory`
+  readonly pool?: Decoder; // default: one of its own
 };
 
-export type AdapterVersion = {
-  readonly id: string;
-  readonly version: string; // hash of content and base
-  readonly format: AdapterFormatName;
-  readonly summary: AdapterSummary;
-  readonly filesIgnored: readonly string[]; // given, but no part of the format
-  readonly createdAtMs: number; // Unix time
-  readonly directory: string;
+export type Addition = Name & {
+  readonly source: AdapterSource; // stays the caller's
+  readonly alias?: string; // another id of the owner that shall mean the version too
+  readonly ttlSeconds?: number | null; // from now; null = for ever. What is left out here and below stays as it was
+  readonly pin?: boolean;
+  readonly shared?: boolean;
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly lineage?: AdapterLineage | null;
+  readonly check?: (summary: AdapterSummary) => void; // throws what shall refuse it, before anything is published
 };
 
-type Manifest = Omit<AdapterVersion, "id" | "directory"> & {
-  readonly baseFingerprint: string;
-  readonly fileNames: readonly string[];
-};
-type Alias = { readonly id: string; readonly version: string };
+/** `unnamed` are versions that no name has any more: `forget` them once nobody uses them. */
+export type Removal = { readonly unnamed: readonly string[] };
 
-/** Throws AdapterError `adapter_store_damaged`. */
+/** Throws AdapterError `adapter_store_damaged`, and the backend's StorageError. */
 export async function openAdapterStore(options: AdapterStoreOptions): Promise<AdapterStore> {
-  const folders = foldersOf(options.directory);
-  await rm(folders.quarantine, { recursive: true, force: true });
-  for (const folder of Object.values(folders)) await mkdir(folder, { recursive: true });
-  await syncPath(options.directory);
-  const store = new AdapterStore(options);
+  const { directory } = options;
+  const quarantine = join(directory, "quarantine");
+  await rm(quarantine, { recursive: true, force: true });
+  await mkdir(quarantine, { recursive: true });
+  const backend = options.backend ?? (await openBackend({ kind: "local", directory }));
+  const store = new AdapterStore({ ...options, backend }, quarantine);
   await store.load();
   return store;
 }
 
 export class AdapterStore {
-  readonly #folders: Folders;
-  readonly #targets: AdapterTargets;
   readonly #baseFingerprint: string;
-  readonly #pool: DecodePool;
+  readonly #pool: Decoder;
   readonly #ownsPool: boolean;
-  readonly #byId = new Map<string, AdapterVersion>();
-  readonly #byVersion = new Map<string, AdapterVersion>(); // superseded ones included
-  readonly #inPlace = new Set<string>(); // ids
-  readonly #ofOtherBases: Alias[] = [];
-  #publishing: Promise<unknown> = Promise.resolve(); // publications take turns
+  readonly #intake: StoreIntake;
+  readonly #catalog: StoreCatalog;
+  readonly #versions: StoreVersions;
+  readonly #views: StoreViews;
+  // What gives a version a name, and what removes its files, take turns by version, and then by name.
+  readonly #turns = new KeyedTurns();
 
   /** Use `openAdapterStore`. */
-  constructor({ directory, targets, baseFingerprint, pool }: AdapterStoreOptions) {
-    this.#folders = foldersOf(directory);
-    this.#targets = targets;
+  constructor(
+    { backend, baseFingerprint, pool, targets }: AdapterStoreOptions & { readonly backend: StorageBackend },
+    quarantine: string,
+  ) {
     this.#baseFingerprint = baseFingerprint;
     this.#pool = pool ?? new DecodePool();
     this.#ownsPool = pool === undefined;
+    this.#intake = new StoreIntake({ quarantine, targets, baseFingerprint, pool: this.#pool });
+    this.#catalog = new StoreCatalog(backend, baseFingerprint);
+    this.#versions = new StoreVersions(backend);
+    this.#views = new StoreViews(this.#catalog, this.#versions);
   }
 
-  /** Reads what was published; called once, by `openAdapterStore`. */
+  /** Reads what was published and removes leftovers; called once, by `openAdapterStore`. */
   async load(): Promise<void> {
-    for (const fileName of await readdir(this.#folders.names)) {
-      const path = join(this.#folders.names, fileName);
-      try {
-        const alias: Alias = JSON.parse(await readFile(path, "utf8"));
-        const manifest = await this.#readManifest(alias.version);
-        if (manifest.baseFingerprint === this.#baseFingerprint)
-          this.#remember(this.#stored(alias.id, manifest));
-        else this.#ofOtherBases.push(alias);
-      } catch (cause) {
-        throw new AdapterError(
-          "adapter_store_damaged",
-          `${path} or the version that it names cannot be read; restore them from a backup, or delete that file to forget the adapter`,
-          { cause },
-        );
-      }
-    }
+    await this.#catalog.load();
+    const wanted = new Set(this.#catalog.all().flatMap(versionsOf));
+    await this.#versions.load(wanted, (version) => this.#catalog.isNamed(version));
   }
 
-  list(): readonly AdapterVersion[] {
-    return [...this.#byId.values()];
+  get(name: Name): StoredAdapter | undefined {
+    return this.#views.get(name);
+  }
+
+  /** The adapter that an owner means by an id: the own one, or else one that its owner shares. */
+  find(name: Name): StoredAdapter | undefined {
+    return this.#views.find(name);
+  }
+
+  /** Newest first. Throws AdapterError `adapter_not_found`. */
+  versions(name: Name): readonly StoredVersion[] {
+    return this.#views.versions(name);
+  }
+
+  list(query: PageQuery): AdapterPage {
+    return this.#views.list(query);
+  }
+
+  /** Those of all owners, for the base that is served. */
+  all(): readonly StoredAdapter[] {
+    return this.#views.all();
+  }
+
+  /** What counts towards an owner's quota; a version that several of the owner's names have counts once. */
+  usage(owner: string): StoreUsage {
+    return this.#views.usage(owner);
   }
 
   /** Names whose adapters were made for another base than the one that is served: kept, but not listed. */
-  listOfOtherBases(): readonly Alias[] {
-    return this.#ofOtherBases;
-  }
-
-  get(id: string): AdapterVersion | undefined {
-    return this.#byId.get(id);
+  listOfOtherBases(): readonly (Name & { readonly version: string })[] {
+    return this.#catalog.ofOtherBases().map(({ owner, id, current }) => ({ owner, id, version: current }));
   }
 
   /**
    * Copies, checks and publishes an adapter; when it resolves, the adapter survives kill -9. The same content
-   * under the same id changes nothing; other content moves the id. The source stays the caller's.
-   * Throws AdapterError: `adapter_id_invalid`, `adapter_id_read_only`, and what its format refuses.
+   * under the same id changes nothing but the settings that are given; other content moves the id. Throws
+   * AdapterError: `adapter_id_invalid`, `adapter_id_read_only`, `adapter_id_taken`, and what the source's archive
+   * and format refuse.
    */
-  async add(given: { readonly id: string; readonly source: AdapterSource }): Promise<AdapterVersion> {
-    const { id } = given;
-    checkAdapterId(id);
-    this.#refuseInPlace(id);
-    const { claimed, files, filesIgnored } = await claimSource(given.source);
-    const directory = join(this.#folders.quarantine, randomUUID());
-    await mkdir(directory);
-    try {
-      for (const { name, path } of files) {
-        await copyFile(path, join(directory, name), constants.COPYFILE_FICLONE);
-        await syncPath(join(directory, name));
+  async add(addition: Addition): Promise<StoredAdapter> {
+    const { owner, id, alias } = addition;
+    const names = [id, ...(alias === undefined ? [] : [alias])].map((each) => ({ owner, id: each }));
+    for (const name of names) this.#checkName(name);
+    await using staged = await this.#intake.stage(addition.source);
+    const { version, summary } = staged.manifest;
+    addition.check?.(summary);
+    const record = await this.#turns.run(version, async () => {
+      const isNew = !this.#versions.isStored(version);
+      try {
+        if (isNew) await this.#versions.publish(staged.directory, staged.manifest);
+        return await this.#catalog.update(names[0]!, (former) => this.#added(former, addition, staged));
+      } finally {
+        if (isNew && !this.#catalog.isNamed(version)) await this.#versions.remove(version);
       }
-      const { summary, version } = await this.#pool.inspect(this.#job(directory, claimed));
-      const manifest: Manifest = {
-        version,
-        baseFingerprint: this.#baseFingerprint,
-        format: claimed.format,
-        fileNames: claimed.fileNames,
-        filesIgnored,
-        summary,
-        createdAtMs: Date.now(),
-      };
-      await writeFileSynced(join(directory, "manifest.json"), JSON.stringify(manifest, null, 2));
-      await syncPath(directory);
-      return await this.#inTurn(() => this.#publish(id, directory, manifest));
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
+    });
+    if (alias !== undefined) await this.#move(names[1]!, version, () => entryOf(record!, version));
+    return this.#views.of(record!);
   }
 
   /**
-   * Serves every subdirectory of `directory` that holds an adapter, under the subdirectory's name, from where
-   * it lies; nothing is copied or written. Throws the first bad one's AdapterError, naming it.
+   * Makes a name, new or not, mean a version that its owner has under some name. Throws AdapterError
+   * `adapter_version_unknown`, `adapter_id_invalid`, `adapter_id_read_only`.
    */
-  async addDirectoriesInPlace(directory: string): Promise<readonly AdapterVersion[]> {
-    const names = (await listFiles(directory)).sort();
-    if (findFormat(names) !== null) {
-      throw new AdapterError(
-        "adapters_directory_is_adapter",
-        `${directory} is an adapter itself; give the directory that holds it`,
-      );
-    }
-    const added: AdapterVersion[] = [];
-    for (const id of names) {
-      const path = join(directory, id);
-      if ((await stat(path)).isDirectory()) added.push(...(await this.#addInPlace(id, path)));
-    }
-    return added;
+  async moveAlias(name: Name, version: string): Promise<StoredAdapter> {
+    this.#checkName(name);
+    return this.#move(name, version, () => {
+      const records = this.#catalog.ofOwner(name.owner).sort((one, other) => (one.id < other.id ? -1 : 1));
+      return records.map((record) => entryOf(record, version)).find((entry) => entry !== undefined);
+    });
   }
 
-  /** Modules of a version that was listed once. Throws AdapterError `adapter_unknown` or `adapter_changed`. */
-  async decode(version: string): Promise<DecodedAdapter> {
-    const known = this.#byVersion.get(version);
-    if (known === undefined) {
-      throw new AdapterError("adapter_unknown", `there is no adapter version ${version}; upload it again`);
+  /** Throws AdapterError `adapter_not_found`, `adapter_id_read_only`, `adapter_id_taken`. */
+  async set(name: Name, settings: NameSettings): Promise<StoredAdapter> {
+    const record = await this.#catalog.update(name, (former) =>
+      withSettings(required(former, name), settings),
+    );
+    return this.#views.of(record!);
+  }
+
+  /** Throws AdapterError `adapter_not_found`, `adapter_id_read_only`. */
+  setPinned(name: Name, pinned: boolean): Promise<StoredAdapter> {
+    return this.set(name, { pin: pinned });
+  }
+
+  /** Removes a name with its history. Throws AdapterError `adapter_not_found`, `adapter_id_read_only`. */
+  delete(name: Name): Promise<Removal> {
+    return this.#remove(name, (record) => {
+      required(record, name);
+      return null;
+    });
+  }
+
+  /**
+   * Removes one version, which must not be the current one, from a name's history. Throws AdapterError
+   * `adapter_not_found`, `adapter_id_read_only`, `adapter_version_unknown`, `adapter_version_current`.
+   */
+  deleteVersion(name: Name, version: string): Promise<Removal> {
+    return this.#remove(name, (record) => withoutVersion(required(record, name), version));
+  }
+
+  /** Removes the names whose time is over. */
+  async expire(nowMs: number): Promise<Removal & { readonly expired: readonly Name[] }> {
+    const isOver = (record: NameRecord | undefined) => (record?.expiresAtMs ?? Infinity) <= nowMs;
+    const expired: Name[] = [];
+    const unnamed: string[] = [];
+    for (const { owner, id } of this.#catalog.all().filter(isOver)) {
+      const name = { owner, id };
+      const removal = await this.#remove(name, (record) => {
+        if (!isOver(record)) return record; // prolonged or deleted meanwhile
+        expired.push(name);
+        return null;
+      });
+      unnamed.push(...removal.unnamed);
     }
-    const { directory } = known;
-    const result = await this.#pool.decode(this.#job(directory, claimFiles(await listFiles(directory))));
-    if (result.version === version) return result.adapter;
+    return { expired, unnamed };
+  }
+
+  /** Removes the files of a version that nobody uses; false where a name has it (again). */
+  forget(version: string): Promise<boolean> {
+    return this.#turns.run(version, async () => {
+      if (this.#catalog.isNamed(version)) return false;
+      await this.#versions.remove(version);
+      return true;
+    });
+  }
+
+  /**
+   * Modules of a version that was not forgotten. Throws AdapterError `adapter_version_unknown` or
+   * `adapter_changed`, and the backend's StorageError.
+   */
+  async decode(version: string): Promise<DecodedAdapter> {
+    const known = this.#versions.get(version);
+    if (known === undefined) throw unknownVersion(version);
+    const { format, files } = known;
+    await using folder = await this.#versions.openFolder(version, this.#intake.scratchPath());
+    const fileNames = files.map(({ name }) => name);
+    if (await areWhole(files, folder.directory)) {
+      const result = await this.#pool.decode(this.#intake.job(folder.directory, { format, fileNames }));
+      if (result.version === version) return result.adapter;
+    }
     throw new AdapterError(
       "adapter_changed",
-      `${directory} no longer holds version ${version}; a version never changes: add the new content as an adapter`,
+      `${this.#versions.locate(version)} no longer holds version ${version}; a version never changes: add the new content as an adapter`,
     );
+  }
+
+  /** A version's files as they are stored. Throws AdapterError `adapter_version_unknown`. */
+  files(version: string): readonly StoredFile[] {
+    return this.#versions.files(version);
+  }
+
+  /**
+   * Serves every subdirectory of `directory` that holds an adapter, under the subdirectory's name, for all owners,
+   * from where it lies; nothing is copied or written. Throws the first bad one's AdapterError, naming it.
+   */
+  async addDirectoriesInPlace(directory: string): Promise<readonly StoredAdapter[]> {
+    const records = await mountDirectories(directory, {
+      catalog: this.#catalog,
+      versions: this.#versions,
+      intake: this.#intake,
+      pool: this.#pool,
+      baseFingerprint: this.#baseFingerprint,
+    });
+    return records.map((record) => this.#views.of(record));
   }
 
   async close(): Promise<void> {
     if (this.#ownsPool) await this.#pool.close();
-    await this.#publishing;
+    await this.#turns.idle();
+    await this.#catalog.idle();
   }
 
-  /** Empty where the directory holds no adapter. */
-  async #addInPlace(id: string, path: string): Promise<AdapterVersion[]> {
-    try {
-      const fileNames = await listFiles(path);
-      const claimed = findFormat(fileNames);
-      if (claimed === null) return [];
-      checkAdapterId(id);
-      const { summary, version } = await this.#pool.inspect(this.#job(path, claimed));
-      const stored = this.#byId.get(id);
-      if (stored !== undefined && stored.version !== version) {
-        throw new AdapterError(
-          "adapter_id_taken",
-          "an uploaded adapter has this id and other content; rename one",
-        );
-      }
-      const filesIgnored = fileNames.filter((name) => !claimed.fileNames.includes(name));
-      const { format } = claimed;
-      const added = { id, version, format, summary, filesIgnored, createdAtMs: Date.now(), directory: path };
-      this.#inPlace.add(id);
-      this.#remember(added);
-      return [added];
-    } catch (error) {
-      if (!(error instanceof AdapterError)) throw error;
-      throw new AdapterError(error.code, `${path}: ${error.message}`, { cause: error });
-    }
-  }
-
-  async #publish(id: string, quarantined: string, manifest: Manifest): Promise<AdapterVersion> {
-    this.#refuseInPlace(id); // it may have become one meanwhile
-    const { version } = manifest;
-    const current = this.#byId.get(id);
-    if (current?.version === version) return current;
-    const destination = join(this.#folders.versions, version);
-    if (!(await exists(destination))) await renameDurably(quarantined, destination);
-    const aliasPath = join(this.#folders.quarantine, randomUUID());
-    await writeFileSynced(aliasPath, JSON.stringify({ id, version } satisfies Alias));
-    await renameDurably(aliasPath, join(this.#folders.names, aliasName(this.#baseFingerprint, id)));
-    const published = this.#stored(id, await this.#readManifest(version));
-    this.#remember(published);
-    return published;
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#publishing.then(work);
-    this.#publishing = turn.catch(() => {}); // its caller has the error
-    return turn;
-  }
-
-  #refuseInPlace(id: string): void {
-    if (!this.#inPlace.has(id)) return;
-    const { directory } = this.#byId.get(id)!;
-    throw new AdapterError(
-      "adapter_id_read_only",
-      `${id} is served from ${directory} and cannot be replaced; choose another id`,
+  async #move(name: Name, version: string, find: () => HistoryEntry | undefined): Promise<StoredAdapter> {
+    const record = await this.#turns.run(version, () =>
+      this.#catalog.update(name, (former) => {
+        const entry = find();
+        if (entry === undefined || !this.#versions.get(version)) throw unknownVersion(version);
+        return former ? withCurrent(former, entry) : emptyRecord(name, this.#baseFingerprint, entry);
+      }),
     );
+    return this.#views.of(record!);
   }
 
-  async #readManifest(version: string): Promise<Manifest> {
-    return JSON.parse(await readFile(join(this.#folders.versions, version, "manifest.json"), "utf8"));
+  #added(former: NameRecord | undefined, addition: Addition, staged: StagedAdapter): NameRecord {
+    const { owner, id, metadata, lineage, pin, shared, ttlSeconds } = addition;
+    const nowMs = Date.now();
+    const words = { ...(metadata && { metadata }), ...(lineage !== undefined && { lineage }) };
+    const entry: HistoryEntry = {
+      version: staged.manifest.version,
+      createdAtMs: nowMs,
+      filesIgnored: staged.filesIgnored,
+      uploadedBytes: staged.uploadedBytes,
+      metadata: {},
+      lineage: null,
+      ...words,
+    };
+    const moved = former
+      ? withWords(withCurrent(former, entry), entry.version, words)
+      : emptyRecord({ owner, id }, this.#baseFingerprint, entry);
+    const expiresAtMs = ttlSeconds == null ? ttlSeconds : nowMs + ttlSeconds * 1000;
+    return withSettings(moved, { pin, shared, expiresAtMs });
   }
 
-  #stored(id: string, manifest: Manifest): AdapterVersion {
-    const { version, format, summary, filesIgnored, createdAtMs } = manifest;
-    const directory = join(this.#folders.versions, version);
-    return { id, version, format, summary, filesIgnored, createdAtMs, directory };
+  async #remove(
+    name: Name,
+    change: (record: NameRecord | undefined) => NameRecord | null | undefined,
+  ): Promise<Removal> {
+    let former: NameRecord | undefined;
+    await this.#catalog.update(name, (record) => {
+      former = record;
+      return change(record);
+    });
+    return { unnamed: versionsOf(former).filter((version) => !this.#catalog.isNamed(version)) };
   }
 
-  #remember(adapter: AdapterVersion): void {
-    this.#byId.set(adapter.id, adapter);
-    this.#byVersion.set(adapter.version, adapter);
-  }
-
-  #job(directory: string, files: ClaimedFiles) {
-    return { directory, files, targets: this.#targets, baseFingerprint: this.#baseFingerprint };
+  #checkName(name: Name): void {
+    checkOwner(name.owner);
+    checkAdapterId(name.id);
+    this.#catalog.refuseReadOnly(name);
   }
 }
 
-type Folders = { readonly versions: string; readonly names: string; readonly quarantine: string };
-
-function foldersOf(directory: string): Folders {
-  return {
-    versions: join(directory, "versions"),
-    names: join(directory, "names"),
-    quarantine: join(directory, "quarantine"),
-  };
+function entryOf({ history }: NameRecord, version: string): HistoryEntry | undefined {
+  return history.find((entry) => entry.version === version);
 }
 
-/** Each base has names of its own. Ids hold slashes and may differ in case alone, which file names cannot everywhere; a hash always can. */
-function aliasName(baseFingerprint: string, id: string): string {
-  return createHash("sha256").update(`${baseFingerprint} ${id}`).digest("hex");
-}
-
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined)) !== undefined;
+function required(record: NameRecord | undefined, name: Name): NameRecord {
+  if (record === undefined) throw unknownName(name);
+  return record;
 }

@@ -16,6 +16,8 @@ export type AdapterTargets = {
   readonly vocabSize: number;
   readonly kvHeads: number;
   readonly headDim: number;
+  /** Where the base's own weights lie, for adapters that are stored relative to them. */
+  readonly checkpointDirectory?: string;
 };
 
 /** The projection that a module changes. At most one module of a kind per projection. */

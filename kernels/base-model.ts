@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import type { GraphFeatures } from "./adapter-sites.ts";
 import { fingerprintCheckpoint } from "./checkpoint/fingerprint.ts";
 import { openCheckpointWeights } from "./checkpoint/weights.ts";
 import { Embeddings } from "./embeddings.ts";
@@ -24,13 +25,59 @@ export type BaseModelOptions = {
   readonly profilePrefix?: string;
 };
 
-export type BaseModel = {
+export class BaseModel {
   readonly config: ModelConfig;
   readonly fingerprint: string;
   readonly eosTokenIds: readonly number[];
   readonly embeddings: Embeddings;
-  readonly session: Session;
-  readonly nodeCount: number;
+  readonly #openSession: (features: GraphFeatures) => Promise<Session>;
+  #features: GraphFeatures = new Set();
+  #session: Session;
+  #earlierRunMs = 0;
+
+  private constructor(parts: BaseModelParts, session: Session) {
+    this.config = parts.config;
+    this.fingerprint = parts.fingerprint;
+    this.eosTokenIds = parts.eosTokenIds;
+    this.embeddings = parts.embeddings;
+    this.#openSession = parts.openSession;
+    this.#session = session;
+  }
+
+  static async open(parts: BaseModelParts): Promise<BaseModel> {
+    return new BaseModel(parts, await parts.openSession(new Set()));
+  }
+
+  /** Changes when the graph grows: take it anew for each run. */
+  get session(): Session {
+    return this.#session;
+  }
+
+  get features(): GraphFeatures {
+    return this.#features;
+  }
+
+  /** Milliseconds inside the runtime, over all sessions. */
+  get runMs(): number {
+    return this.#earlierRunMs + this.#session.runMs;
+  }
+
+  /**
+   * Builds the graph anew where it lacks some of the features. The former session goes first, so that the weights
+   * are never in memory twice; no run may be under way. Takes about as long as the session took at the start.
+   */
+  async offer(features: GraphFeatures): Promise<void> {
+    if ([...features].every((feature) => this.#features.has(feature))) return;
+    const grown = new Set([...this.#features, ...features]);
+    this.#earlierRunMs += this.#session.runMs;
+    await this.#session.close();
+    this.#session = await this.#openSession(grown);
+    this.#features = grown;
+  }
+}
+
+type BaseModelParts = Pick<BaseModel, "config" | "fingerprint" | "eosTokenIds" | "embeddings"> & {
+  readonly openSession: (features: GraphFeatures) => Promise<Session>;
 };
 
 /** Part of the cache key: raised when the data file's content changes for the same checkpoint. */
@@ -65,20 +112,20 @@ export async function openBaseModel(options: BaseModelOptions): Promise<BaseMode
     threads,
     onProgress: (done, total) => onProgress("preparing weights", done, total),
   });
-  const graph = buildForwardGraph(config, layout, dataFileName);
-  const session = await Session.open({
-    modelPath: writeGraph(directory, graph.model),
-    threads,
-    ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
-  });
-  return {
+  return BaseModel.open({
     config,
     fingerprint,
     eosTokenIds: readEosTokenIds(modelDirectory),
     embeddings: new Embeddings(weights, config),
-    session,
-    nodeCount: graph.nodeCount,
-  };
+    openSession: (features) => {
+      const graph = buildForwardGraph({ config, layout, dataFile: dataFileName, features });
+      return Session.open({
+        modelPath: writeGraph(directory, graph),
+        threads,
+        ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
+      });
+    },
+  });
 }
 
 /** The graph must lie beside its data file; it is named by content, so that versions and processes never mix. */

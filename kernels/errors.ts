@@ -16,3 +16,6 @@ export class CheckpointError extends CotenantError {}
 
 /** An adapter that cannot be served on this base: names the module or tensor and the cause. */
 export class AdapterError extends CotenantError {}
+
+/** The device's memory for keys and values is all promised: nothing was changed; close a sequence and try again. */
+export class KvMemoryError extends CotenantError {}

@@ -2,12 +2,10 @@
 // (one row, S tokens). Knows shapes and operators; what the rows are, it does not know.
 //
 // Dimensions: R rows, S new tokens per row, T = R S, C cached tokens per row (padding included), H heads, K kv
-// heads, G = H / K, D head dimension. Hidden states flow as [T, hidden].
-// Adapters (docs/architecture.md): U slots, each read by up to M sequences; a sequence is a row when S = 1 and
-// the whole chunk when R = 1, so there are P sequences of Q tokens, P Q = T.
+// heads, G = H / K, D head dimension. Hidden states and what linear maps make of them flow as [T, width].
 
-import type { Projection } from "./adapter.ts";
-import { type AdapterSite, adapterSites } from "./adapter-sites.ts";
+import { AdapterGraph, type GraphPlace } from "./adapter-graph.ts";
+import { adapterSites, type GraphFeatures } from "./adapter-sites.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { adapterTargets } from "./model-family.ts";
 import { GraphBuilder } from "./onnx/graph-builder.ts";
@@ -20,9 +18,7 @@ import {
 } from "./prepare/layout.ts";
 import { blockSize, blocksPerRow, packedRowBytes } from "./prepare/quantize-blocks.ts";
 
-export type ForwardGraph = { readonly model: Uint8Array; readonly nodeCount: number };
-
-/** Names of the graph's inputs; shapes as fed. */
+/** Names of the graph's inputs but the adapters'; shapes as fed. */
 export const inputNames = {
   hidden: "hidden", // [T, hidden], embeddings already scaled
   positions: "positions", // [R, S], rows of cos and sin
@@ -34,12 +30,6 @@ export const inputNames = {
   logitRows: "logit_rows", // [n], tokens whose logits are wanted
   pastKeys: (layer: number) => `past.k.${layer}`, // [R, K, C, D]
   pastValues: (layer: number) => `past.v.${layer}`,
-  siteTokens: (site: string) => `adapter.${site}.tokens`, // [U, M, Q], tokens that each slot reads
-  siteWeights: (site: string) => `adapter.${site}.weights`, // [U M, P]
-  siteDeltaShape: (site: string) => `adapter.${site}.delta_shape`, // [U M, Q out]
-  siteOutputShape: (site: string) => `adapter.${site}.output_shape`, // [P, Q out]
-  bankA: (layer: number, site: string) => `bank.${layer}.${site}.a`, // [U, 1, r, in]
-  bankB: (layer: number, site: string) => `bank.${layer}.${site}.b`, // [U, 1, r, out]
 } as const;
 
 export const outputNames = {
@@ -47,26 +37,30 @@ export const outputNames = {
   newKeyValues: "kv", // [layers * 2 * R, K, S, D], per layer keys, then values
 } as const;
 
-export function buildForwardGraph(
-  config: ModelConfig,
-  layout: PreparedLayout,
-  dataFile: string,
-): ForwardGraph {
-  const builder = new ForwardBuilder(config, dataFile);
-  builder.build(layout);
-  return { model: builder.graph.finish(), nodeCount: builder.graph.nodeCount };
+export type ForwardGraphOptions = {
+  readonly config: ModelConfig;
+  readonly layout: PreparedLayout;
+  readonly dataFile: string;
+  readonly features: GraphFeatures;
+};
+
+/** @returns the model as ONNX's protobuf; its weights lie in `dataFile` beside it */
+export function buildForwardGraph(options: ForwardGraphOptions): Uint8Array {
+  const builder = new ForwardBuilder(options);
+  builder.build(options.layout);
+  return builder.graph.finish();
 }
 
 class ForwardBuilder {
   readonly graph: GraphBuilder;
   readonly #config: ModelConfig;
-  readonly #sites: ReadonlyMap<string, AdapterSite>;
+  readonly #adapters: AdapterGraph;
   readonly #newKeyValues: string[] = [];
 
-  constructor(config: ModelConfig, dataFile: string) {
+  constructor({ config, dataFile, features }: ForwardGraphOptions) {
     this.#config = config;
     this.graph = new GraphBuilder(dataFile);
-    this.#sites = new Map(adapterSites(adapterTargets(config)).map((site) => [site.name, site]));
+    this.#adapters = new AdapterGraph(this.graph, adapterSites(adapterTargets(config)), features);
   }
 
   build(layout: PreparedLayout): void {
@@ -83,7 +77,7 @@ class ForwardBuilder {
     }
     const last = this.#addAndNorm(residual, addend, layout.finalNorm);
     const [wanted] = graph.node("Gather", [last.normed, inputNames.logitRows], { attributes: { axis: 0 } });
-    this.#matmul(wanted!, layout.head, null, outputNames.logits);
+    this.#linear(wanted!, { layer: 0, site: "head", output: outputNames.logits }, layout.head, null);
     graph.output(outputNames.logits, "float32", ["n", this.#config.vocabSize]);
     graph.node("Concat", this.#newKeyValues, {
       outputs: [outputNames.newKeyValues],
@@ -112,28 +106,17 @@ class ForwardBuilder {
     graph.input(inputNames.scoreSplit, "int64", [2]);
     graph.input(inputNames.headsShape, "int64", [4]);
     graph.input(inputNames.logitRows, "int64", ["n"]);
-    for (const site of this.#sites.values()) {
-      graph.input(inputNames.siteTokens(site.name), "int64", [`U_${site.name}`, `M_${site.name}`, "Q"]);
-      graph.input(inputNames.siteWeights(site.name), "float32", [`UM_${site.name}`, "P"]);
-      graph.input(inputNames.siteDeltaShape(site.name), "int64", [2]);
-      graph.input(inputNames.siteOutputShape(site.name), "int64", [2]);
-    }
+    this.#adapters.declareInputs();
     for (let layer = 0; layer < layers; layer++) {
       graph.input(inputNames.pastKeys(layer), "float32", ["R", kvHeads, "C", headDim]);
       graph.input(inputNames.pastValues(layer), "float32", ["R", kvHeads, "C", headDim]);
-      for (const site of this.#sites.values()) {
-        const slots = `U_${site.name}`;
-        const ranks = `r_${layer}_${site.name}`; // an adapter may differ from layer to layer
-        graph.input(inputNames.bankA(layer, site.name), "float32", [slots, 1, ranks, site.in]);
-        graph.input(inputNames.bankB(layer, site.name), "float32", [slots, 1, ranks, site.out]);
-      }
     }
   }
 
   #attention(normed: string, layer: number, weights: PreparedLayer): string {
     const { graph } = this;
     const { heads, kvHeads, headDim, layerWindow } = this.#config;
-    const fused = this.#linear(normed, layer, "qkv", weights.qkv, weights.qkvBias);
+    const fused = this.#linear(normed, { layer, site: "qkv" }, weights.qkv, weights.qkvBias);
     const [perHead] = graph.node("Reshape", [fused, inputNames.headsShape]);
     const [headMajor] = graph.node("Transpose", [perHead!], { attributes: { perm: [0, 2, 1, 3] } });
     const split = graph.node("Split", [headMajor!, graph.integers([heads, kvHeads, kvHeads])], {
@@ -168,49 +151,27 @@ class ForwardBuilder {
       attributes: { perm: [0, 2, 1, 3] },
     });
     const flat = this.#reshape(tokenMajor!, [-1, heads * headDim]);
-    const output = this.#flat(this.#linear(flat, layer, "o", weights.o, weights.oBias), weights.o);
+    const output = this.#linear(flat, { layer, site: "o" }, weights.o, weights.oBias);
     return this.#optionalNorm(output, weights.attentionOutputNorm);
   }
 
   #mlp(normed: string, layer: number, weights: PreparedLayer): string {
     const { graph } = this;
-    const gate = this.#linear(normed, layer, "gate", weights.gate, weights.gateBias);
-    const up = this.#linear(normed, layer, "up", weights.up, weights.upBias);
+    const gate = this.#linear(normed, { layer, site: "gate" }, weights.gate, weights.gateBias);
+    const up = this.#linear(normed, { layer, site: "up" }, weights.up, weights.upBias);
     const [activated] =
       this.#config.activation === "silu"
         ? graph.contrib("QuickGelu", [gate], { attributes: { alpha: { float: 1 } } }) // x sigmoid(x)
         : graph.contrib("FastGelu", [gate]);
     const [product] = graph.node("Mul", [activated!, up]);
-    const inner = this.#flat(product!, weights.gate);
-    const output = this.#flat(
-      this.#linear(inner, layer, "down", weights.down, weights.downBias),
-      weights.down,
-    );
+    const output = this.#linear(product!, { layer, site: "down" }, weights.down, weights.downBias);
     return this.#optionalNorm(output, weights.mlpOutputNorm);
   }
 
-  /** The base's linear map plus its adapters; the result is shaped [P, Q out]. */
-  #linear(
-    x: string,
-    layer: number,
-    siteName: Projection | "qkv",
-    matrix: PreparedMatrix,
-    bias: PreparedVector | null,
-  ): string {
-    const { graph } = this;
-    const site = this.#sites.get(siteName)!;
-    const base = this.#matmul(x, matrix, bias);
-    const [read] = graph.node("Gather", [x, inputNames.siteTokens(site.name)], { attributes: { axis: 0 } });
-    const [ranks] = graph.contrib("FusedMatMul", [read!, inputNames.bankA(layer, site.name)], {
-      attributes: { transB: 1 },
-    }); // [U, M, Q, r]: a batch of U M products, so one row's bits do not depend on who shares the slot
-    const [delta] = graph.node("MatMul", [ranks!, inputNames.bankB(layer, site.name)]); // [U, M, Q, out]
-    const [perSequence] = graph.node("Reshape", [delta!, inputNames.siteDeltaShape(site.name)]);
-    const [output] = graph.node("Reshape", [base, inputNames.siteOutputShape(site.name)]);
-    // Transposed weights keep the runtime from another summation order where P is one (docs/experiments.md).
-    return graph.node("Gemm", [inputNames.siteWeights(site.name), perSequence!, output!], {
-      attributes: { transA: 1 },
-    })[0]!;
+  /** The base's linear map plus its adapters. */
+  #linear(x: string, at: GraphPlace, matrix: PreparedMatrix, bias: PreparedVector | null): string {
+    if (!this.#adapters.serves(at.site)) return this.#matmul(x, matrix, bias, at.output);
+    return this.#adapters.apply(x, this.#matmul(x, matrix, bias), at);
   }
 
   #matmul(x: string, matrix: PreparedMatrix, bias: PreparedVector | null, output?: string): string {
@@ -274,10 +235,6 @@ class ForwardBuilder {
       [x, inputNames.positions, inputNames.cos(index), inputNames.sin(index)],
       { attributes: { interleaved: 0, ...partial } },
     )[0]!;
-  }
-
-  #flat(x: string, matrix: PreparedMatrix): string {
-    return this.#reshape(x, [-1, matrix.rows]);
   }
 
   #reshape(x: string, shape: readonly number[]): string {

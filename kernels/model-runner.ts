@@ -7,10 +7,21 @@ import type { DecodedAdapter } from "./adapter.ts";
 export type Logits = {
   readonly count: number;
   readonly vocabSize: number;
-  readonly data: Float32Array; // [count, vocabSize]; the caller may overwrite it
+  readonly data: Float32Array; // [count, vocabSize]; the caller may overwrite it, and has it until its next call
 };
 
 export type SequenceId = string;
+
+export type OpenOptions = {
+  readonly adapterVersion: string | null;
+  /** What may be taken from the prefix cache and kept there; null keeps the sequence out of it. */
+  readonly prefix: PrefixQuery | null;
+};
+
+export type PrefixQuery = {
+  readonly scope: string; // only sequences of one scope share
+  readonly tokenIds: readonly number[]; // the whole prompt
+};
 
 export type PrefillChunk = {
   readonly sequence: SequenceId;
@@ -20,18 +31,32 @@ export type PrefillChunk = {
 };
 
 export interface ModelRunner {
-  readonly maxContext: number; // tokens
+  readonly maxContext: number; // tokens, an adapter's virtual ones included
   readonly maxRows: number;
   /** Makes an adapter version known; sequences may name it afterwards. */
   addAdapter(version: string, adapter: DecodedAdapter): void;
-  /** Forgets a version that no open sequence uses. */
+  /** Forgets a version that no open sequence uses, and the prefixes computed with it. */
   removeAdapter(version: string): void;
   hasAdapter(version: string): boolean;
-  /** Takes a row. The caller keeps to maxRows and maxContext. */
-  open(sequence: SequenceId, adapterVersion: string | null): void;
-  /** Appends a chunk; returns the logits of its wanted tokens. */
+  /** Tokens that the adapter puts in front of every sequence. */
+  virtualTokens(adapterVersion: string | null): number;
+  /** What a sequence of so many tokens (virtual ones included) takes from the key/value budget. */
+  kvBytesOf(tokens: number): number;
+  /**
+   * Takes a row, and memory for the prompt where it is given. The caller keeps to maxRows and maxContext.
+   * @returns cachedTokens: the prompt's first tokens that need no prefill; at least one token is left
+   * @throws KvMemoryError `kv_memory_exhausted`; nothing has changed then
+   */
+  open(sequence: SequenceId, options: OpenOptions): { readonly cachedTokens: number };
+  /**
+   * Appends a chunk; returns the logits of its wanted tokens.
+   * @throws KvMemoryError `kv_memory_exhausted`; nothing has changed then
+   */
   prefill(chunk: PrefillChunk): Promise<Logits>;
-  /** Appends one token to each of the sequences; returns each one's next-token logits. */
+  /**
+   * Appends one token to each of the sequences; returns each one's next-token logits.
+   * @throws KvMemoryError `kv_memory_exhausted`; nothing has changed then
+   */
   decode(entries: readonly { readonly sequence: SequenceId; readonly tokenId: number }[]): Promise<Logits>;
   isOpen(sequence: SequenceId): boolean;
   /** Frees the row. */
@@ -44,6 +69,11 @@ export interface ModelRunner {
 export type RunnerStats = {
   readonly sessionMs: number; // inside the runtime
   readonly kvTokensUsed: number;
+  readonly kvBytesUsed: number; // promised to open sequences
+  readonly kvBytesCapacity: number;
+  readonly prefixQueriedTokens: number;
+  readonly prefixHitTokens: number;
+  readonly prefixBytes: number;
   readonly residentAdapters: readonly string[]; // versions that hold device slots now
   readonly slotLoads: number;
   readonly slotEvictions: number;

@@ -17,6 +17,10 @@ export function floatTensor(data: Float32Array, dims: readonly number[]): Tensor
   return new Tensor("float32", data, dims);
 }
 
+export function int32Tensor(data: Int32Array, dims: readonly number[]): Tensor {
+  return new Tensor("int32", data, dims);
+}
+
 export function indexTensor(values: readonly number[] | BigInt64Array, dims: readonly number[]): Tensor {
   const data = values instanceof BigInt64Array ? values : BigInt64Array.from(values, BigInt);
   return new Tensor("int64", data, dims);

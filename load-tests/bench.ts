@@ -13,6 +13,7 @@ import { greedySampling } from "../kernels/sampling/sampler.ts";
 import type { Engine } from "../scheduler/engine.ts";
 import { startEngine } from "../scheduler/engine-client.ts";
 import type { GenerationRequest, Quantization } from "../scheduler/protocol.ts";
+import { defaultScheduling } from "../scheduler/scheduling-options.ts";
 import { randomAdapter } from "./random-adapter.ts";
 
 const usage = `npm run bench -- decode|prefill --model DIR [options]
@@ -57,6 +58,7 @@ const engine = await startEngine(
     maxRows: bench.rows,
     maxContext: 0,
     threads: bench.threads,
+    scheduling: { ...defaultScheduling, prefixCacheBytes: 0 }, // rounds repeat their prompts
   },
   () => undefined,
 );
@@ -97,6 +99,9 @@ console.log(
 function request(id: string, row: number, maxTokens: number): GenerationRequest {
   return {
     id,
+    tenant: { id: "bench", weight: 1, rowsAtOnce: null },
+    priority: 0,
+    timeoutMs: null,
     promptTokenIds: prompt(row),
     adapterVersion: versions.length === 0 ? null : versions[row % versions.length]!,
     sampling: greedySampling,
@@ -178,7 +183,7 @@ async function openBare(): Promise<CpuRunner> {
 async function bareDecode(runner: CpuRunner): Promise<Round> {
   const ids = Array.from({ length: bench.rows }, (_, row) => `${row}`);
   for (const [row, id] of ids.entries()) {
-    runner.open(id, request(id, row, 1).adapterVersion);
+    runner.open(id, { adapterVersion: request(id, row, 1).adapterVersion, prefix: null });
     await runner.prefill({ sequence: id, tokenIds: prompt(row), promptLength: bench.past, logits: "none" });
   }
   const entries = ids.map((sequence, row) => ({ sequence, tokenId: 10 + row }));
@@ -191,7 +196,7 @@ async function bareDecode(runner: CpuRunner): Promise<Round> {
 }
 
 async function barePrefill(runner: CpuRunner): Promise<Round> {
-  runner.open("0", request("0", 0, 1).adapterVersion);
+  runner.open("0", { adapterVersion: request("0", 0, 1).adapterVersion, prefix: null });
   const before = runner.stats().sessionMs;
   await runner.prefill({ sequence: "0", tokenIds: prompt(0), promptLength: bench.past, logits: "last" });
   const ms = runner.stats().sessionMs - before;

@@ -13,6 +13,7 @@ import type { Engine } from "./engine.ts";
 import { startEngine } from "./engine-client.ts";
 import { requestOf } from "./generation-request-fixture.ts";
 import type { EngineOptions, GenerationRequest } from "./protocol.ts";
+import { defaultScheduling } from "./scheduling-options.ts";
 
 const golden = goldenCase("llama");
 const options: EngineOptions = {
@@ -23,6 +24,7 @@ const options: EngineOptions = {
   maxRows: 4,
   maxContext: 0,
   threads: 1,
+  scheduling: defaultScheduling,
 };
 const stages = new Set<string>();
 const engine = await startEngine(options, ({ stage }) => stages.add(stage));

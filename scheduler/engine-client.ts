@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { adapterBuffers, type DecodedAdapter } from "../kernels/adapter.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import { siblingModule } from "../kernels/sibling-module.ts";
-import type { Engine, StartEngine } from "./engine.ts";
+import { type Engine, RefusedRequestError, type StartEngine } from "./engine.ts";
 import { EventQueue } from "./event-queue.ts";
 import {
   type EngineStats,
@@ -18,7 +18,10 @@ import {
 
 /** @throws CotenantError with the engine's code where the model cannot be served */
 export const startEngine: StartEngine = async (options, onProgress) => {
-  const worker = new Worker(siblingModule(import.meta.url, "./engine-worker"), { workerData: options });
+  const worker = new Worker(siblingModule(import.meta.url, "./engine-worker"), {
+    name: "engine",
+    workerData: options,
+  });
   const client = new EngineClient(worker, onProgress);
   await client.ready;
   return client;
@@ -132,7 +135,7 @@ class EngineClient implements Engine {
         for (const [id, event] of message.events) this.#streams.get(id)?.push(event);
         return;
       case "refused":
-        return this.#streams.get(message.id)?.fail(new CotenantError(message.code, message.message));
+        return this.#streams.get(message.id)?.fail(new RefusedRequestError(message));
       case "adapter-added":
         return settle(this.#adapters, message.version);
       case "adapter-failed":

@@ -3,11 +3,11 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { openBaseModel } from "../kernels/base-model.ts";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
+import { prefixBlockTokens } from "../kernels/cpu/prefix-cache.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import { longestContext, type ModelConfig } from "../kernels/model-config.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
 import { EngineLoop } from "./loop.ts";
-import { schedulingPolicies } from "./policies/index.ts";
 import type { EngineOptions, FromEngine, ServedModel, ToEngine } from "./protocol.ts";
 
 const port = parentPort!;
@@ -15,7 +15,7 @@ const post = (message: FromEngine) => port.postMessage(message);
 
 /** Longest context that is offered where the user names none: what a row may grow to is memory. */
 const defaultMaxContext = 8192;
-const budget = { chunkTokens: 128, prefillTokens: 512, prefillTokensBesideDecode: 128 };
+const promptTokensPerStep = 512;
 
 try {
   await serve(workerData as EngineOptions);
@@ -34,12 +34,19 @@ async function serve(options: EngineOptions): Promise<void> {
     threads: options.threads,
     onProgress: throttled((stage, done, total) => post({ type: "progress", stage, done, total })),
   });
+  const { maxKvBytes } = options.scheduling;
   const maxContext = contextFor(options.maxContext, base.config);
-  const runner = new CpuRunner(base, { maxRows: options.maxRows, maxContext });
+  const runner = new CpuRunner(base, {
+    maxRows: options.maxRows,
+    maxContext,
+    maxPrefixBytes: options.scheduling.prefixCacheBytes,
+    ...(maxKvBytes === 0 ? {} : { maxKvBytes }),
+  });
   const loop = new EngineLoop({
     runner,
-    policy: schedulingPolicies["first-come"],
-    budget,
+    scheduling: options.scheduling,
+    chunkTokens: prefixBlockTokens, // so that a cached block is what a chunk computes
+    promptTokensPerStep,
     eosTokenIds: base.eosTokenIds,
     vocabSize: base.config.vocabSize,
     post,
@@ -61,6 +68,7 @@ async function serve(options: EngineOptions): Promise<void> {
     layers: config.layers,
     maxContext,
     maxRows: options.maxRows,
+    maxQueue: Math.min(options.scheduling.maxQueue, options.scheduling.maxQueuePerTenant),
     eosTokenIds,
     targets: adapterTargets(config),
   };

@@ -1,6 +1,7 @@
 // The HTTP thread's handle on the engine worker: typed messages out, one async stream of events per request back.
 
 import type { DecodedAdapter } from "../kernels/adapter.ts";
+import { CotenantError } from "../kernels/errors.ts";
 import type {
   EngineOptions,
   EngineStats,
@@ -8,6 +9,20 @@ import type {
   GenerationRequest,
   ServedModel,
 } from "./protocol.ts";
+
+/** The engine turned a request away, or ended it before it was done. */
+export class RefusedRequestError extends CotenantError {
+  readonly retryAfterMs: number | null; // null where waiting does not help
+
+  constructor(refusal: {
+    readonly code: string;
+    readonly message: string;
+    readonly retryAfterMs: number | null;
+  }) {
+    super(refusal.code, refusal.message);
+    this.retryAfterMs = refusal.retryAfterMs;
+  }
+}
 
 export type Progress = { readonly stage: string; readonly done: number; readonly total: number };
 
@@ -19,7 +34,7 @@ export interface Engine {
   readonly failure: Promise<never>;
   /**
    * Streams the events of one request; ends after `finished`. Aborting the signal (or leaving the loop) frees
-   * the row at the next step. Throws CotenantError with the engine's code where the request is refused.
+   * the row at the next step. Throws RefusedRequestError with the engine's code where the request is refused.
    */
   generate(request: GenerationRequest, signal?: AbortSignal): AsyncIterable<GenerationEvent>;
   /** Takes ownership of the arrays (they are transferred). Resolves once requests may name the version. */

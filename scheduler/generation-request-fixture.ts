@@ -6,6 +6,9 @@ import type { GenerationRequest } from "./protocol.ts";
 export function requestOf(changes: Partial<GenerationRequest> = {}): GenerationRequest {
   return {
     id: "request",
+    tenant: { id: "tenant", weight: 1, rowsAtOnce: null },
+    priority: 0,
+    timeoutMs: null,
     promptTokenIds: [5, 6, 7],
     adapterVersion: null,
     sampling: greedySampling,

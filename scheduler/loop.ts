@@ -1,29 +1,39 @@
 // The loop that owns all scheduling state: plan, run, postprocess, report. It talks to a device through
 // ModelRunner and to the outside through the messages of protocol.ts.
 
-import type { DecodedAdapter } from "../kernels/adapter.ts";
-import type { Logits, ModelRunner } from "../kernels/model-runner.ts";
+import { KvMemoryError } from "../kernels/errors.ts";
+import type { ModelRunner } from "../kernels/model-runner.ts";
+import { engineStats } from "./engine-stats.ts";
+import { HeldAdapters } from "./held-adapters.ts";
+import { MeasuredRuns } from "./measured-runs.ts";
+import { planStep, type StepPlan } from "./plan-step.ts";
+import { schedulingPolicies } from "./policies/index.ts";
 import type { EngineStats, FromEngine, GenerationEvent, GenerationRequest, ToEngine } from "./protocol.ts";
-import type { Budget, SchedulingPolicy, StepPlan } from "./scheduling-policy.ts";
-import { Sequence } from "./sequence.ts";
+import { queueRefusal } from "./queue-limits.ts";
+import { checkRequest, type Refusal } from "./request-check.ts";
+import type { SchedulingOptions } from "./scheduling-options.ts";
+import type { Sequence } from "./sequence.ts";
+import { SequenceTable } from "./sequence-table.ts";
 
 export type LoopOptions = {
   readonly runner: ModelRunner;
-  readonly policy: SchedulingPolicy;
-  readonly budget: Budget;
+  readonly scheduling: SchedulingOptions;
+  readonly chunkTokens: number; // where every prompt is cut
+  readonly promptTokensPerStep: number; // at most
   readonly eosTokenIds: readonly number[];
   readonly vocabSize: number;
   readonly post: (message: FromEngine) => void;
 };
 
 const statsIntervalMs = 100;
-/** A chunk whose every token needs logits returns [tokens, vocab] floats: this many keep it under 40 MB. */
-const scoredChunkTokens = 64;
+const usualOutputTokens = 128; // until some requests have ended
+const newestShare = 0.05; // of the newest request in the usual number of output tokens
 
 export class EngineLoop {
   readonly #options: LoopOptions;
-  readonly #sequences = new Map<string, Sequence>(); // in order of arrival
-  readonly #removedAdapters = new Set<string>(); // leave when their last sequence does
+  readonly #table: SequenceTable;
+  readonly #adapters: HeldAdapters;
+  readonly #runs: MeasuredRuns;
   #events: [string, GenerationEvent][] = [];
   #running: Promise<void> | null = null;
   readonly #inbox: ToEngine[] = [];
@@ -31,9 +41,23 @@ export class EngineLoop {
   #steps = 0;
   #stepMs = 0;
   #statsSentMs = 0;
+  #outputTokens = usualOutputTokens;
+  #refusedForLoad = 0;
+  #timedOut = 0;
+  #lateFirstTokens = 0;
+  #promptTokensPerStep = 0;
 
   constructor(options: LoopOptions) {
     this.#options = options;
+    this.#adapters = new HeldAdapters(options.runner);
+    this.#runs = new MeasuredRuns(options.runner, this.#adapters);
+    const { deviceSlots, ttftTargetMs, tpotTargetMs, sharePrefixes } = options.scheduling;
+    this.#table = new SequenceTable({
+      ...options,
+      sharePrefixes,
+      maxAdapters: deviceSlots === 0 ? options.runner.maxRows : deviceSlots,
+      targets: { ttftMs: ttftTargetMs, tpotMs: tpotTargetMs },
+    });
   }
 
   /** Takes one message. It is handled between two steps, never during one. */
@@ -51,7 +75,7 @@ export class EngineLoop {
     await null; // so that `receive` has noted the run before it can end
     this.#handleInbox();
     let start = performance.now();
-    while (this.#sequences.size > 0 && !this.#closed) {
+    while (this.#table.size > 0 && !this.#closed) {
       await this.#step();
       this.#steps++;
       this.#stepMs += performance.now() - start; // from step to step: messages and reports are in it
@@ -75,11 +99,9 @@ export class EngineLoop {
       case "cancel":
         return this.#cancel(message.id);
       case "add-adapter":
-        return this.#addAdapter(message.version, message.adapter);
+        return this.#options.post(this.#adapters.add(message.version, message.adapter));
       case "remove-adapter":
-        this.#removedAdapters.add(message.version);
-        this.#dropRemovedAdapters();
-        return this.#options.post({ type: "adapter-removed", version: message.version });
+        return this.#options.post(this.#adapters.remove(message.version, this.#table.all()));
       case "close":
         this.#closed = true;
         return;
@@ -89,141 +111,161 @@ export class EngineLoop {
   }
 
   async #step(): Promise<void> {
+    const startMs = performance.now();
+    this.#expire(startMs);
     const plan = this.#plan();
-    await this.#decode(plan);
-    for (const { id, tokens } of plan.prefill) await this.#prefill(id, tokens);
+    for (const id of plan.preempt) this.#table.preempt(this.#table.get(id)!);
+    await this.#decode(plan.decode);
+    if (plan.prefill.length > 0) this.#reportEvents(); // the tokens that are there need not wait for prompts
+    const isBesideDecode = plan.decode.length > 0;
+    const endMs = isBesideDecode ? startMs + this.#options.scheduling.tpotTargetMs : Number.POSITIVE_INFINITY;
+    await this.#prefill(plan.prefill, endMs);
   }
 
   #plan(): StepPlan {
-    const { policy, budget, runner } = this.#options;
-    const sequences = [...this.#sequences.values()].map((sequence) => sequence.snapshot());
-    return policy.plan({ sequences, maxRows: runner.maxRows }, budget);
+    const { scheduling, promptTokensPerStep, chunkTokens } = this.#options;
+    const plan = planStep(schedulingPolicies[scheduling.policy], this.#table.snapshot(), {
+      tokens: promptTokensPerStep,
+      latency: this.#runs.latency,
+      bytesOf: (version) => this.#adapters.bytesOf(version),
+    });
+    if (plan.decode.length > 0 && plan.prefill.length > 0) {
+      this.#promptTokensPerStep = plan.prefill.reduce((sum, { chunks }) => sum + chunks * chunkTokens, 0);
+    }
+    return plan;
   }
 
-  async #decode(plan: StepPlan): Promise<void> {
-    if (plan.decode.length === 0) return;
-    const sequences = plan.decode.map((id) => this.#sequences.get(id)!);
-    const entries = sequences.map(({ request, lastTokenId }) => ({
-      sequence: request.id,
-      tokenId: lastTokenId,
-    }));
-    const logits = await this.#attempt(sequences, () => this.#options.runner.decode(entries));
-    if (logits === null) return;
-    for (const [index, row] of rowsOf(logits).entries()) {
+  async #decode(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return;
+    const sequences = ids.map((id) => this.#table.get(id)!);
+    const logits = await this.#attempt(sequences, () => this.#runs.decode(sequences));
+    for (const [index, row] of logits?.entries() ?? []) {
       const sequence = sequences[index]!;
       this.#emit(sequence, sequence.take(row));
     }
   }
 
-  async #prefill(id: string, planned: number): Promise<void> {
-    const { runner } = this.#options;
-    const sequence = this.#sequences.get(id)!;
-    const starts = sequence.state === "waiting";
-    if (starts) sequence.transition("prefilling");
-    const tokens = sequence.request.promptLogprobs === null ? planned : Math.min(planned, scoredChunkTokens);
-    const chunk = sequence.nextChunk(tokens);
-    const promptLength = sequence.request.promptTokenIds.length;
-    const logits = await this.#attempt([sequence], () => {
-      if (starts) runner.open(id, sequence.request.adapterVersion);
-      return runner.prefill({ sequence: id, promptLength, ...chunk });
-    });
-    if (logits === null) return;
-    this.#emit(sequence, sequence.chunkDone(tokens, rowsOf(logits)));
+  /** Stops before a chunk that would begin after `endMs`; the first one is never too late. */
+  async #prefill(planned: StepPlan["prefill"], endMs: number): Promise<void> {
+    let isFirst = true;
+    for (const { id, chunks } of planned) {
+      for (let chunk = 0; chunk < chunks; chunk++) {
+        if (!isFirst && performance.now() >= endMs) return;
+        isFirst = false;
+        const sequence = this.#table.get(id);
+        if (sequence === undefined || sequence.state === "decoding") break;
+        if (!(await this.#prefillChunk(sequence))) break;
+        this.#reportEvents();
+      }
+    }
   }
 
-  /** A failed run ends the sequences that were in it, and nothing else. */
-  async #attempt(sequences: readonly Sequence[], run: () => Promise<Logits>): Promise<Logits | null> {
+  /** False where the chunk did not run. */
+  async #prefillChunk(sequence: Sequence): Promise<boolean> {
+    const done = await this.#attempt([sequence], () => {
+      if (sequence.state === "waiting") this.#emit(sequence, this.#table.start(sequence));
+      return this.#runs.prefill(sequence);
+    });
+    if (done === null) return false;
+    this.#emit(sequence, sequence.chunkDone(done.tokens, done.logits));
+    return true;
+  }
+
+  /**
+   * A failed run ends the sequences that were in it, and nothing else. One that found no memory for keys and values
+   * has changed nothing: where others hold rows, the last of its sequences gives its own back and waits.
+   */
+  async #attempt<Result>(sequences: readonly Sequence[], run: () => Promise<Result>): Promise<Result | null> {
     try {
       return await run();
     } catch (error) {
+      const holders = this.#table.all().filter(({ state }) => state !== "waiting");
+      const last = sequences.at(-1)!;
+      if (error instanceof KvMemoryError && holders.some((holder) => holder !== last)) {
+        if (last.state !== "waiting") this.#table.preempt(last);
+        return null;
+      }
       const message = `the engine's step failed: ${error instanceof Error ? error.message : String(error)}`;
-      for (const sequence of sequences) this.#refuse(sequence.request.id, "engine_step_failed", message);
+      for (const sequence of sequences) {
+        this.#end(sequence, { code: "engine_step_failed", message, retryAfterMs: null });
+      }
       return null;
     }
   }
 
   #emit(sequence: Sequence, events: readonly GenerationEvent[]): void {
-    for (const event of events) this.#events.push([sequence.request.id, event]);
-    if (sequence.state === "finished") this.#leave(sequence);
+    for (const event of events) {
+      this.#events.push([sequence.request.id, event]);
+      if (event.type === "token" && sequence.generatedTokens === 1) this.#checkFirstToken(sequence);
+    }
+    this.#table.charge(sequence);
+    if (sequence.state !== "finished") return;
+    this.#outputTokens += newestShare * (sequence.generatedTokens - this.#outputTokens);
+    this.#leave(sequence);
+  }
+
+  #checkFirstToken({ arrivedMs }: Sequence): void {
+    if (performance.now() - arrivedMs > this.#options.scheduling.ttftTargetMs) this.#lateFirstTokens++;
   }
 
   #report(): void {
-    if (this.#events.length > 0) {
-      this.#options.post({ type: "events", events: this.#events });
-      this.#events = [];
-    }
+    this.#reportEvents();
     if (performance.now() - this.#statsSentMs >= statsIntervalMs) this.#reportStats();
+  }
+
+  #reportEvents(): void {
+    if (this.#events.length === 0) return;
+    this.#options.post({ type: "events", events: this.#events });
+    this.#events = [];
   }
 
   #submit(request: GenerationRequest): void {
     const refusal = this.#whyNot(request);
-    if (refusal !== null) return this.#options.post({ type: "refused", id: request.id, ...refusal });
-    this.#sequences.set(request.id, new Sequence(request, this.#options.eosTokenIds));
+    if (refusal === null) return this.#table.enter(request);
+    if (refusal.code === "queue_full") this.#refusedForLoad++;
+    this.#options.post({ type: "refused", id: request.id, ...refusal });
   }
 
-  /** The HTTP side checks first, with better words; here nothing that would break a step gets in. */
-  #whyNot(request: GenerationRequest): { code: string; message: string } | null {
-    const { runner, vocabSize } = this.#options;
-    const { promptTokenIds, maxTokens, adapterVersion, id } = request;
-    if (this.#sequences.has(id))
-      return { code: "duplicate_request", message: `request ${id} is already running` };
-    const tokens = promptTokenIds.length + maxTokens;
-    if (promptTokenIds.length === 0 || tokens > runner.maxContext) {
-      const message = `${promptTokenIds.length} prompt and ${maxTokens} completion tokens do not fit a context of ${runner.maxContext}; shorten the prompt or lower max_tokens`;
-      return { code: "context_length_exceeded", message };
+  #whyNot(request: GenerationRequest): Refusal | null {
+    const { runner, vocabSize, scheduling, chunkTokens } = this.#options;
+    if (this.#table.get(request.id) !== undefined) {
+      const message = `request ${request.id} is already running; give each its own id`;
+      return { code: "duplicate_request", message, retryAfterMs: null };
     }
-    if (promptTokenIds.some((token) => !Number.isInteger(token) || token < 0 || token >= vocabSize)) {
-      return {
-        code: "invalid_token_id",
-        message: `token ids must be whole numbers from 0 to ${vocabSize - 1}`,
-      };
-    }
-    if (
-      adapterVersion !== null &&
-      (!runner.hasAdapter(adapterVersion) || this.#removedAdapters.has(adapterVersion))
-    ) {
-      return { code: "adapter_not_found", message: `adapter version ${adapterVersion} is not loaded` };
-    }
-    return null;
+    const isKnown = (version: string) => this.#adapters.isKnown(version);
+    const limits = { ...scheduling, maxRows: runner.maxRows };
+    const forecast = { latency: this.#runs.latency, chunkTokens, outputTokens: this.#outputTokens };
+    return (
+      checkRequest(request, { runner, vocabSize, isKnown }) ??
+      queueRefusal(request, this.#table.all(), { limits, forecast })
+    );
   }
 
   #cancel(id: string): void {
-    const sequence = this.#sequences.get(id);
+    const sequence = this.#table.get(id);
     if (sequence !== undefined) this.#leave(sequence); // else it finished while the message was under way
   }
 
-  #refuse(id: string, code: string, message: string): void {
-    this.#options.post({ type: "refused", id, code, message });
-    const sequence = this.#sequences.get(id);
-    if (sequence !== undefined) this.#leave(sequence);
+  #expire(nowMs: number): void {
+    for (const sequence of this.#table.all()) {
+      const { expiresMs, request } = sequence;
+      if (expiresMs === null || expiresMs > nowMs) continue;
+      this.#timedOut++;
+      const message = `the request did not end within its timeout of ${request.timeoutMs} ms; raise timeout_ms or lower max_tokens`;
+      this.#end(sequence, { code: "request_timed_out", message, retryAfterMs: null });
+    }
+  }
+
+  /** What the sequence has made until now is delivered before its end. */
+  #end(sequence: Sequence, refusal: Refusal): void {
+    this.#reportEvents();
+    this.#options.post({ type: "refused", id: sequence.request.id, ...refusal });
+    this.#leave(sequence);
   }
 
   #leave(sequence: Sequence): void {
-    const { id } = sequence.request;
-    this.#sequences.delete(id);
-    if (this.#options.runner.isOpen(id)) this.#options.runner.close(id);
-    this.#dropRemovedAdapters();
-  }
-
-  #addAdapter(version: string, adapter: DecodedAdapter): void {
-    this.#removedAdapters.delete(version);
-    try {
-      if (!this.#options.runner.hasAdapter(version)) this.#options.runner.addAdapter(version, adapter);
-      this.#options.post({ type: "adapter-added", version });
-    } catch (error) {
-      const message = `the engine could not take the adapter: ${error instanceof Error ? error.message : String(error)}`;
-      this.#options.post({ type: "adapter-failed", version, code: "adapter_load_failed", message });
-    }
-  }
-
-  #dropRemovedAdapters(): void {
-    if (this.#removedAdapters.size === 0) return;
-    const used = new Set([...this.#sequences.values()].map(({ request }) => request.adapterVersion));
-    for (const version of this.#removedAdapters) {
-      if (used.has(version)) continue;
-      this.#options.runner.removeAdapter(version);
-      this.#removedAdapters.delete(version);
-    }
+    this.#table.leave(sequence);
+    this.#adapters.dropUnused(this.#table.all());
   }
 
   #reportStats(): void {
@@ -232,34 +274,14 @@ export class EngineLoop {
   }
 
   stats(): EngineStats {
-    const { runner } = this.#options;
-    const device = runner.stats();
-    const sequences = [...this.#sequences.values()];
-    const waiting = sequences.filter(({ state }) => state === "waiting");
-    const running = sequences.filter(({ state }) => state !== "waiting");
-    return {
-      running: running.length,
-      waiting: waiting.length,
-      kvTokensUsed: device.kvTokensUsed,
-      kvTokensCapacity: runner.maxRows * runner.maxContext,
-      runningAdapters: adaptersOf(running),
-      waitingAdapters: adaptersOf(waiting),
-      residentAdapters: device.residentAdapters,
+    return engineStats(this.#options.runner, this.#table, {
       steps: this.#steps,
       stepSeconds: this.#stepMs / 1000,
-      sessionSeconds: device.sessionMs / 1000,
-      slotLoads: device.slotLoads,
-      slotEvictions: device.slotEvictions,
-    };
+      refusedForLoad: this.#refusedForLoad,
+      timedOut: this.#timedOut,
+      lateFirstTokens: this.#lateFirstTokens,
+      latencyErrors: this.#runs.latency.errors,
+      promptTokensPerStep: this.#promptTokensPerStep,
+    });
   }
-}
-
-function adaptersOf(sequences: readonly Sequence[]): string[] {
-  return [...new Set(sequences.flatMap(({ request }) => request.adapterVersion ?? []))];
-}
-
-function rowsOf(logits: Logits): Float32Array[] {
-  return Array.from({ length: logits.count }, (_, row) =>
-    logits.data.subarray(row * logits.vocabSize, (row + 1) * logits.vocabSize),
-  );
 }

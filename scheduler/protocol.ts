@@ -2,6 +2,7 @@
 // Token ids, no text; adapter versions, no names; no tensors but an adapter's decoded modules (transferred).
 
 import type { AdapterTargets, DecodedAdapter } from "../kernels/adapter.ts";
+import type { SchedulingOptions } from "./scheduling-options.ts";
 
 export type Device = "auto" | "cpu" | "webgpu" | "cuda";
 export type Quantization = "int4" | "int8" | "none";
@@ -15,6 +16,7 @@ export type EngineOptions = {
   readonly maxRows: number;
   readonly maxContext: number; // tokens; 0 = what the checkpoint allows, at most 8192
   readonly threads: number; // 0 = all cores
+  readonly scheduling: SchedulingOptions;
 };
 
 /** What the base model is, as the engine serves it. */
@@ -27,6 +29,7 @@ export type ServedModel = {
   readonly layers: number;
   readonly maxContext: number; // tokens, prompt and completion together
   readonly maxRows: number;
+  readonly maxQueue: number; // requests of one tenant that may wait at once
   readonly eosTokenIds: readonly number[];
   readonly targets: AdapterTargets;
 };
@@ -43,8 +46,18 @@ export type SamplingParameters = {
   readonly seed: number; // unsigned 32-bit; the caller draws one where the user gave none
 };
 
+/** Whose a request is, and how much of the machine that entitles it to. */
+export type RequestTenant = {
+  readonly id: string;
+  readonly weight: number; // > 0; share beside the other tenants
+  readonly rowsAtOnce: number | null; // null = no limit of its own
+};
+
 export type GenerationRequest = {
   readonly id: string;
+  readonly tenant: RequestTenant;
+  readonly priority: number; // whole; vLLM's convention: a lower value runs earlier, 0 is usual
+  readonly timeoutMs: number | null; // from arrival in the engine to the last token; null = as long as it takes
   readonly promptTokenIds: readonly number[]; // at least one
   readonly adapterVersion: string | null; // null = the base alone
   readonly sampling: SamplingParameters;
@@ -66,6 +79,7 @@ export type TokenLogprob = {
 export type FinishReason = "stop" | "length";
 
 export type GenerationEvent =
+  | { readonly type: "cached"; readonly tokens: number } // of the prompt, found in the prefix cache; only if any
   | { readonly type: "prompt"; readonly logprobs: readonly (TokenLogprob | null)[] } // only with promptLogprobs
   | { readonly type: "token"; readonly tokenId: number; readonly logprob: TokenLogprob | null }
   | {
@@ -82,12 +96,20 @@ export type RequestTiming = {
   readonly decodeMs: number;
 };
 
+/** Median relative errors of the latency model's predictions; null until it has seen enough runs. */
+export type LatencyErrors = { readonly decode: number | null; readonly prefill: number | null };
+
 /** A gauge snapshot, sent after steps, at most every 100 ms. Counters count from the engine's start. */
 export type EngineStats = {
   readonly running: number;
   readonly waiting: number;
   readonly kvTokensUsed: number;
   readonly kvTokensCapacity: number;
+  readonly kvBytesUsed: number; // promised to sequences with a row
+  readonly kvBytesCapacity: number;
+  readonly prefixQueriedTokens: number;
+  readonly prefixHitTokens: number;
+  readonly prefixBytes: number;
   readonly runningAdapters: readonly string[]; // versions with a row in the batch
   readonly waitingAdapters: readonly string[];
   readonly residentAdapters: readonly string[]; // versions that hold device slots
@@ -96,6 +118,13 @@ export type EngineStats = {
   readonly sessionSeconds: number; // of these, inside the session's run
   readonly slotLoads: number;
   readonly slotEvictions: number;
+  readonly preemptions: number;
+  readonly refusedForLoad: number; // 429s of the bounded queues
+  readonly timedOut: number;
+  readonly lateFirstTokens: number; // requests whose first token missed the target
+  readonly waitingByTenant: Readonly<Record<string, number>>; // those who have any
+  readonly latencyErrors: LatencyErrors;
+  readonly promptTokensPerStep: number; // what the last step beside decoding rows was allowed to prefill
 };
 
 /** Before the first step. */
@@ -104,6 +133,11 @@ export const idleStats: EngineStats = {
   waiting: 0,
   kvTokensUsed: 0,
   kvTokensCapacity: 0,
+  kvBytesUsed: 0,
+  kvBytesCapacity: 0,
+  prefixQueriedTokens: 0,
+  prefixHitTokens: 0,
+  prefixBytes: 0,
   runningAdapters: [],
   waitingAdapters: [],
   residentAdapters: [],
@@ -112,6 +146,13 @@ export const idleStats: EngineStats = {
   sessionSeconds: 0,
   slotLoads: 0,
   slotEvictions: 0,
+  preemptions: 0,
+  refusedForLoad: 0,
+  timedOut: 0,
+  lateFirstTokens: 0,
+  waitingByTenant: {},
+  latencyErrors: { decode: null, prefill: null },
+  promptTokensPerStep: 0,
 };
 
 export type ToEngine =
@@ -125,7 +166,13 @@ export type FromEngine =
   | { readonly type: "progress"; readonly stage: string; readonly done: number; readonly total: number }
   | { readonly type: "ready"; readonly model: ServedModel }
   | { readonly type: "events"; readonly events: readonly (readonly [id: string, event: GenerationEvent])[] }
-  | { readonly type: "refused"; readonly id: string; readonly code: string; readonly message: string }
+  | {
+      readonly type: "refused"; // or ended: no event follows
+      readonly id: string;
+      readonly code: string;
+      readonly message: string;
+      readonly retryAfterMs: number | null; // when it is worth another try; null where waiting does not help
+    }
   | { readonly type: "adapter-added"; readonly version: string }
   | {
       readonly type: "adapter-failed";

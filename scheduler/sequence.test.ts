@@ -6,6 +6,7 @@ import { Sequence, type SequenceState } from "./sequence.ts";
 
 const vocabSize = 20;
 const eos = 2;
+const none = { eosTokenIds: [], chunkTokens: 128 };
 
 /** Logits that prefer the given tokens, most of all the first. */
 function preferring(...tokenIds: readonly number[]): Float32Array {
@@ -16,8 +17,8 @@ function preferring(...tokenIds: readonly number[]): Float32Array {
 
 /** A sequence whose prompt has run as one chunk; returns the events of that. */
 function prefilled(changes: Partial<GenerationRequest>, first: Float32Array, eosTokenIds: number[] = []) {
-  const sequence = new Sequence(requestOf(changes), eosTokenIds);
-  sequence.transition("prefilling");
+  const sequence = new Sequence(requestOf(changes), { eosTokenIds, chunkTokens: 128 });
+  sequence.start(0);
   const { length } = sequence.request.promptTokenIds;
   return { sequence, events: sequence.chunkDone(length, [first]) };
 }
@@ -34,7 +35,9 @@ test("the states are passed in order and no others", () => {
     "waiting prefilling",
     "waiting finished",
     "prefilling decoding",
+    "prefilling waiting",
     "prefilling finished",
+    "decoding waiting",
     "decoding finished",
   ]);
   const reached: Record<SequenceState, SequenceState[]> = {
@@ -45,7 +48,7 @@ test("the states are passed in order and no others", () => {
   };
   for (const from of states) {
     for (const to of states) {
-      const sequence = new Sequence(requestOf(), []);
+      const sequence = new Sequence(requestOf(), none);
       for (const state of reached[from]) sequence.transition(state);
       assert.equal(sequence.state, from);
       if (allowed.has(`${from} ${to}`)) {
@@ -60,21 +63,52 @@ test("the states are passed in order and no others", () => {
 });
 
 test("a prompt in chunks asks for the logits of its last token only", () => {
-  const sequence = new Sequence(requestOf({ promptTokenIds: [5, 6, 7, 8, 9] }), []);
-  sequence.transition("prefilling");
-  assert.deepEqual(sequence.nextChunk(2), { tokenIds: [5, 6], logits: "none" });
+  const sequence = new Sequence(requestOf({ promptTokenIds: [5, 6, 7, 8, 9] }), { ...none, chunkTokens: 2 });
+  sequence.start(0);
+  assert.deepEqual(sequence.nextChunk(), { tokenIds: [5, 6], logits: "none" });
   assert.deepEqual(sequence.chunkDone(2, []), []);
-  assert.deepEqual(sequence.snapshot(), {
-    id: "request",
-    adapterVersion: null,
-    state: "prefilling",
-    promptTokens: 5,
-    computedTokens: 2,
-  });
-  assert.deepEqual(sequence.nextChunk(3), { tokenIds: [7, 8, 9], logits: "last" });
-  assert.deepEqual(summary(sequence.chunkDone(3, [preferring(11)])), [11]);
+  const { state, promptTokens, computedTokens, contextTokens } = sequence.snapshot(0);
+  assert.deepEqual([state, promptTokens, computedTokens, contextTokens], ["prefilling", 5, 2, 2]);
+  assert.deepEqual(sequence.nextChunk(), { tokenIds: [7, 8], logits: "none" });
+  assert.deepEqual(sequence.chunkDone(2, []), []);
+  assert.deepEqual(sequence.nextChunk(), { tokenIds: [9], logits: "last" });
+  assert.deepEqual(summary(sequence.chunkDone(1, [preferring(11)])), [11]);
   assert.equal(sequence.state, "decoding");
-  assert.equal(sequence.lastTokenId, 11);
+  assert.equal(sequence.nextTokenId, 11);
+});
+
+test("what is cached of a prompt is reported once, is not charged, and the rest is cut at the same places", () => {
+  const sequence = new Sequence(requestOf({ promptTokenIds: [5, 6, 7, 8, 9] }), { ...none, chunkTokens: 2 });
+  assert.deepEqual(sequence.start(2), [{ type: "cached", tokens: 2 }]);
+  assert.deepEqual(sequence.nextChunk().tokenIds, [7, 8]);
+  sequence.chunkDone(2, []);
+  assert.deepEqual(sequence.newlyServed(), { inputTokens: 2, outputTokens: 0 });
+  sequence.preempt();
+  assert.deepEqual(sequence.start(2), []);
+  assert.deepEqual(sequence.nextChunk().tokenIds, [7, 8]);
+});
+
+test("a preempted sequence repeats its chunks and its tokens without drawing, charging or reporting again", () => {
+  const changes = { promptTokenIds: [5, 6, 7], maxTokens: 5, logprobs: 0 };
+  const { sequence, events } = prefilled(changes, preferring(11));
+  assert.deepEqual(
+    summary([...events, ...sequence.take(preferring(12)), ...sequence.take(preferring(13))]),
+    [11, 12, 13],
+  );
+  assert.deepEqual(sequence.newlyServed(), { inputTokens: 3, outputTokens: 3 });
+  sequence.preempt();
+  assert.equal(sequence.contextTokens, 0);
+  assert.deepEqual(sequence.start(0), []);
+  assert.deepEqual(sequence.nextChunk(), { tokenIds: [5, 6, 7], logits: "none" });
+  assert.deepEqual(sequence.chunkDone(3, []), []);
+  const fed = [sequence.nextTokenId];
+  assert.deepEqual(sequence.take(preferring(1)), []); // what it says is known
+  fed.push(sequence.nextTokenId);
+  assert.deepEqual(sequence.take(preferring(1)), []);
+  fed.push(sequence.nextTokenId);
+  assert.deepEqual(fed, [11, 12, 13]);
+  assert.deepEqual(summary(sequence.take(preferring(14))), [14]);
+  assert.deepEqual(sequence.newlyServed(), { inputTokens: 0, outputTokens: 1 });
 });
 
 test("max_tokens ends with length, after its last token", () => {
@@ -110,11 +144,11 @@ test("before min_tokens neither the model's nor the request's stop tokens can be
 
 test("log-probabilities of the prompt over chunks: none for the first token, then each given those before it", () => {
   const request = requestOf({ promptTokenIds: [5, 6, 7, 8], promptLogprobs: 1, maxTokens: 1 });
-  const sequence = new Sequence(request, []);
-  sequence.transition("prefilling");
-  assert.equal(sequence.nextChunk(3).logits, "all");
+  const sequence = new Sequence(request, { ...none, chunkTokens: 3 });
+  sequence.start(0);
+  assert.equal(sequence.nextChunk().logits, "all");
   assert.deepEqual(sequence.chunkDone(3, [preferring(6), preferring(1, 7), preferring(8)]), []);
-  assert.equal(sequence.nextChunk(1).logits, "all");
+  assert.equal(sequence.nextChunk().logits, "all");
   const events = sequence.chunkDone(1, [preferring(13)]);
   assert.deepEqual(summary(events), ["prompt", 13, "length null"]);
   const [prompt] = events;

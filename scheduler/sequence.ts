@@ -2,55 +2,102 @@
 // and values lie is the runner's business; when it runs is the policy's.
 
 import { type Draw, Sampler, scoreToken } from "../kernels/sampling/sampler.ts";
+import { chunkAt } from "./prompt-allowance.ts";
 import type { GenerationEvent, GenerationRequest, RequestTiming, TokenLogprob } from "./protocol.ts";
 import type { SequenceSnapshot } from "./scheduling-policy.ts";
+import type { ServedTokens } from "./service-counters.ts";
 
 export type SequenceState = "waiting" | "prefilling" | "decoding" | "finished";
 
+export type SequenceOptions = {
+  readonly eosTokenIds: readonly number[]; // the model's own; they stop the sequence unless it ignores them
+  readonly chunkTokens: number;
+};
+
 const transitions: Readonly<Record<SequenceState, readonly SequenceState[]>> = {
   waiting: ["prefilling", "finished"],
-  prefilling: ["decoding", "finished"],
-  decoding: ["finished"],
+  prefilling: ["decoding", "waiting", "finished"],
+  decoding: ["waiting", "finished"],
   finished: [],
 };
 
+/** A chunk whose every token needs logits returns [tokens, vocab] floats: this many keep it under 40 MB. */
+const scoredChunkTokens = 64;
+
+/**
+ * A sequence that lost its row starts over: the same chunks again, then the tokens that it had, one by one in decode
+ * steps whose logits nobody reads. Every run is the one that was there before, so its keys and values are the same
+ * bits, and the sampler, which is kept, goes on where it was.
+ */
 export class Sequence {
   readonly request: GenerationRequest;
+  readonly arrivedMs = performance.now();
+  readonly chunkTokens: number;
   #state: SequenceState = "waiting";
   #computedTokens = 0;
-  #generated = 0;
-  #lastTokenId = -1;
+  readonly #generated: number[] = [];
+  #fed = 0; // generated tokens that are in the row
+  #charged: ServedTokens = { inputTokens: 0, outputTokens: 0 };
+  #lastTokenMs: number | null = null;
   readonly #sampler: Sampler;
   readonly #stops: ReadonlySet<number>;
-  readonly #promptLogprobs: (TokenLogprob | null)[] = [null];
-  readonly #enteredMs: Partial<Record<SequenceState, number>>;
+  #promptLogprobs: (TokenLogprob | null)[] = [null];
+  readonly #enteredMs: Partial<Record<SequenceState, number>>; // for the first time
 
-  /** @param eosTokenIds the model's own; they stop the sequence unless it ignores them */
-  constructor(request: GenerationRequest, eosTokenIds: readonly number[]) {
+  constructor(request: GenerationRequest, { eosTokenIds, chunkTokens }: SequenceOptions) {
     this.request = request;
+    this.chunkTokens =
+      request.promptLogprobs === null ? chunkTokens : Math.min(chunkTokens, scoredChunkTokens);
     this.#sampler = new Sampler(request.sampling, request.promptTokenIds);
     this.#stops = new Set([...(request.ignoreEos ? [] : eosTokenIds), ...request.stopTokenIds]);
-    this.#enteredMs = { waiting: performance.now() };
+    this.#enteredMs = { waiting: this.arrivedMs };
   }
 
   get state(): SequenceState {
     return this.#state;
   }
 
-  /** The token that the next decode step appends. */
-  get lastTokenId(): number {
-    return this.#lastTokenId;
+  /** The token that the next decode step appends: the newest, or one that a new row does not have yet. */
+  get nextTokenId(): number {
+    return this.#generated[this.#fed]!;
   }
 
-  snapshot(): SequenceSnapshot {
-    const state = this.#state === "finished" ? "decoding" : this.#state;
-    const { id, adapterVersion, promptTokenIds } = this.request;
+  /** Tokens in its row. */
+  get contextTokens(): number {
+    return this.#computedTokens + this.#fed;
+  }
+
+  /** Tokens that its row must hold for the next token that is new. */
+  get tokensToCome(): number {
+    return this.request.promptTokenIds.length + this.#generated.length;
+  }
+
+  get expiresMs(): number | null {
+    const { timeoutMs } = this.request;
+    return timeoutMs === null ? null : this.arrivedMs + timeoutMs;
+  }
+
+  /** How many tokens were generated; those that were drawn again for a new row count once. */
+  get generatedTokens(): number {
+    return this.#generated.length;
+  }
+
+  snapshot(kvBytes: number): SequenceSnapshot {
+    const { id, tenant, adapterVersion, priority, promptTokenIds } = this.request;
     return {
       id,
+      tenant: tenant.id,
       adapterVersion,
-      state,
+      priority,
+      state: this.#state === "finished" ? "decoding" : this.#state,
       promptTokens: promptTokenIds.length,
       computedTokens: this.#computedTokens,
+      chunkTokens: this.chunkTokens,
+      contextTokens: this.contextTokens,
+      kvBytes,
+      arrivedMs: this.arrivedMs,
+      lastTokenMs: this.#lastTokenMs,
+      expiresMs: this.expiresMs,
     };
   }
 
@@ -59,15 +106,36 @@ export class Sequence {
       throw new Error(`sequence ${this.request.id} cannot go from ${this.#state} to ${to}`);
     }
     this.#state = to;
-    this.#enteredMs[to] = performance.now();
+    this.#enteredMs[to] ??= performance.now();
   }
 
-  /** The next `tokens` of the prompt, and which logits their run must return. */
-  nextChunk(tokens: number): { tokenIds: readonly number[]; logits: "none" | "last" | "all" } {
-    const end = this.#computedTokens + tokens;
-    const tokenIds = this.request.promptTokenIds.slice(this.#computedTokens, end);
-    if (this.request.promptLogprobs !== null) return { tokenIds, logits: "all" };
-    return { tokenIds, logits: end === this.request.promptTokenIds.length ? "last" : "none" };
+  /** It has a row. @param cachedTokens of the prompt that are in it already; a multiple of the chunk length */
+  start(cachedTokens: number): GenerationEvent[] {
+    this.transition("prefilling");
+    this.#computedTokens = cachedTokens;
+    const isFirst = this.#charged.inputTokens === 0 && this.#generated.length === 0;
+    this.#charged = { ...this.#charged, inputTokens: Math.max(this.#charged.inputTokens, cachedTokens) };
+    return isFirst && cachedTokens > 0 ? [{ type: "cached", tokens: cachedTokens }] : [];
+  }
+
+  /** Its row is gone. */
+  preempt(): void {
+    this.transition("waiting");
+    this.#computedTokens = 0;
+    this.#fed = 0;
+    this.#promptLogprobs = [null];
+  }
+
+  /** The next tokens of the prompt, and which logits their run must return. */
+  nextChunk(): { tokenIds: readonly number[]; logits: "none" | "last" | "all" } {
+    const { promptTokenIds, promptLogprobs } = this.request;
+    const promptTokens = promptTokenIds.length;
+    const end =
+      this.#computedTokens + chunkAt({ chunkTokens: this.chunkTokens, promptTokens }, this.#computedTokens);
+    const tokenIds = promptTokenIds.slice(this.#computedTokens, end);
+    if (this.#generated.length > 0) return { tokenIds, logits: "none" }; // what they gave is known
+    if (promptLogprobs !== null) return { tokenIds, logits: "all" };
+    return { tokenIds, logits: end === promptTokens ? "last" : "none" };
   }
 
   /**
@@ -76,7 +144,7 @@ export class Sequence {
    * @returns what the client is to be told; the prompt's last chunk draws the first token
    */
   chunkDone(tokens: number, logits: readonly Float32Array[]): GenerationEvent[] {
-    const { promptTokenIds, promptLogprobs } = this.request;
+    const { promptTokenIds, promptLogprobs, maxTokens } = this.request;
     if (promptLogprobs !== null) {
       for (const [index, row] of logits.entries()) {
         const next = promptTokenIds[this.#computedTokens + index + 1];
@@ -85,27 +153,48 @@ export class Sequence {
     }
     this.#computedTokens += tokens;
     if (this.#computedTokens < promptTokenIds.length) return [];
+    if (this.#generated.length > 0) {
+      this.transition("decoding");
+      return [];
+    }
     const prompt: GenerationEvent[] =
       promptLogprobs === null ? [] : [{ type: "prompt", logprobs: this.#promptLogprobs }];
-    if (this.request.maxTokens === 0) return [...prompt, this.#finish("length", null)];
+    if (maxTokens === 0) return [...prompt, this.#finish("length", null)];
     this.transition("decoding");
-    return [...prompt, ...this.take(logits.at(-1)!)];
+    return [...prompt, ...this.#draw(logits.at(-1)!)];
   }
 
-  /** Draws the next token from its logits [vocab], which are overwritten. */
+  /** Takes the logits [vocab] of a decode step, which are overwritten. */
   take(logits: Float32Array): GenerationEvent[] {
+    this.#fed++;
+    return this.#fed < this.#generated.length ? [] : this.#draw(logits);
+  }
+
+  /** Tokens that were computed for the first time since the last call. */
+  newlyServed(): ServedTokens {
+    const inputTokens = Math.max(this.#charged.inputTokens, this.#computedTokens);
+    const outputTokens = this.#generated.length;
+    const served = {
+      inputTokens: inputTokens - this.#charged.inputTokens,
+      outputTokens: outputTokens - this.#charged.outputTokens,
+    };
+    this.#charged = { inputTokens, outputTokens };
+    return served;
+  }
+
+  #draw(logits: Float32Array): GenerationEvent[] {
     const { request } = this;
-    const banned = this.#generated < request.minTokens ? [...this.#stops] : [];
+    const banned = this.#generated.length < request.minTokens ? [...this.#stops] : [];
     const draw = this.#sampler.draw(logits, request.logprobs, banned);
     if (this.#stops.has(draw.tokenId)) return [this.#finish("stop", draw.tokenId)];
-    this.#lastTokenId = draw.tokenId;
-    this.#generated++;
+    this.#generated.push(draw.tokenId);
+    this.#lastTokenMs = performance.now();
     const token: GenerationEvent = {
       type: "token",
       tokenId: draw.tokenId,
       logprob: draw.logprob === null ? null : asLogprob(draw),
     };
-    return this.#generated === request.maxTokens ? [token, this.#finish("length", null)] : [token];
+    return this.#generated.length === request.maxTokens ? [token, this.#finish("length", null)] : [token];
   }
 
   #finish(reason: "stop" | "length", stopTokenId: number | null): GenerationEvent {

@@ -2,7 +2,7 @@
 // and its HEALTHCHECK. Users do not exist there, so `chown` is a stand-in and USER is only required to be there.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, delimiter, dirname, join, matchesGlob, relative } from "node:path";
@@ -119,11 +119,19 @@ try {
   const [checkProgram, ...checkArgs] = parseExecForm(image.healthCheck!);
   const cwd = join(image.root, image.workingDirectory);
   const environment = { ...processEnvironment(image), COTENANT_PORT: "18431" }; // 8000 may be taken here
-  await withServer({ command, args, cwd, environment }, async (url) => {
-    execFileSync(checkProgram, checkArgs, { cwd, env: environment, stdio: "inherit" });
-    await askServer(url.replace("0.0.0.0", "127.0.0.1"));
+  const keyless = spawnSync(command, args, { cwd, env: environment, encoding: "utf8" });
+  assert.match(keyless.stderr, /keys_missing/, "the image serves others without keys");
+  const keysFile = join(image.root, "keys.json");
+  const keysCommand = ["server/cotenant.js", "keys", "add", "--keys", keysFile, "--tenant", "check"];
+  const key = execFileSync(command, keysCommand, { cwd, env: environment, encoding: "utf8" }).trim();
+  const keyed = { ...environment, COTENANT_KEYS: keysFile };
+  await withServer({ command, args, cwd, environment: keyed }, async (url) => {
+    execFileSync(checkProgram, checkArgs, { cwd, env: keyed, stdio: "inherit" });
+    await askServer(url.replace("0.0.0.0", "127.0.0.1"), key);
   });
-  console.log("dockerfile check: the image's steps run, its server is healthy, answers and stops");
+  console.log(
+    "dockerfile check: the image's steps run, its server asks for keys, is healthy, answers and stops",
+  );
 } finally {
   rmSync(folder, { recursive: true });
 }

@@ -58,16 +58,19 @@ async function urlInWelcome(errors: () => string, exitCode: () => number | null)
 const modelsSchema = z.object({ data: z.array(z.object({ id: z.string(), parent: z.string().nullish() })) });
 const completionSchema = z.object({ usage: z.object({ completion_tokens: z.int().positive() }) });
 
-/** /ready, and one completion by a demo adapter. */
-export async function askServer(url: string): Promise<void> {
+/** /ready, and one completion by a demo adapter; a server without keys takes any. */
+export async function askServer(url: string, key = "none"): Promise<void> {
+  const authorization = `Bearer ${key}`;
   const ready = await fetch(`${url}/ready`);
   assert.equal(ready.status, 200, await ready.text());
-  const models = modelsSchema.parse(await (await fetch(`${url}/v1/models`)).json());
+  const models = modelsSchema.parse(
+    await (await fetch(`${url}/v1/models`, { headers: { authorization } })).json(),
+  );
   const adapter = models.data.find((model) => model.parent);
   assert.ok(adapter, "no demo adapter is served");
   const completion = await fetch(`${url}/v1/completions`, {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { authorization, "content-type": "application/json" },
     body: JSON.stringify({ model: adapter.id, prompt: "Hello", max_tokens: 8, ignore_eos: true }),
   });
   assert.equal(completion.status, 200, await completion.clone().text());

@@ -124,7 +124,19 @@ export class ChatTemplateError extends RequestError {
 
 /** The engine is still loading, closing, or gone; `reason` says which. */
 export class NotReadyError extends RequestError {
+  readonly retryAfterMs = 1000; // by then another server may answer at the address
+
   constructor(reason: string) {
     super("not_ready", `the server is not ready: ${reason}`);
+  }
+}
+
+/** The engine died with the request, or before it: a new one is starting. */
+export class EngineRestartingError extends RequestError {
+  readonly retryAfterMs: number;
+
+  constructor(retryAfterMs: number) {
+    super("engine_restarting", "the engine failed and is restarting; send the request again");
+    this.retryAfterMs = retryAfterMs;
   }
 }

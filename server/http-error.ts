@@ -17,7 +17,11 @@ export const errorBody = z
 
 export type ErrorBody = z.output<typeof errorBody>;
 
-export type HttpFailure = { readonly status: number; readonly body: ErrorBody };
+export type HttpFailure = {
+  readonly status: number;
+  readonly body: ErrorBody;
+  readonly headers: Readonly<Record<string, string>>;
+};
 
 const statusByCode: Readonly<Record<string, number>> = {
   invalid_value: 400,
@@ -31,23 +35,38 @@ const statusByCode: Readonly<Record<string, number>> = {
   tokenizer_missing: 400,
   chat_template_missing: 400,
   chat_template_refused: 400,
+  missing_api_key: 401,
+  invalid_api_key: 401,
+  insufficient_permissions: 403,
+  quota_exceeded: 403,
   route_not_found: 404,
   model_not_found: 404,
   adapter_not_found: 404, // it was removed between the look-up and the submission
+  request_not_found: 404,
   method_not_allowed: 405,
+  request_timed_out: 408,
   adapter_id_taken: 409,
   adapter_id_read_only: 409,
+  adapter_pins_exceed_cache: 409,
   body_too_large: 413,
+  adapter_larger_than_cache: 413,
   unsupported_media_type: 415,
+  rate_limit_exceeded: 429,
   queue_full: 429,
+  request_cancelled: 499, // nginx's; its client asked for it elsewhere
+  adapter_cache_busy: 429,
   adapter_store_damaged: 500,
   adapter_changed: 500,
+  adapter_cache_pinned: 503,
+  adapter_size_changed: 503,
   not_ready: 503,
   engine_failed: 503,
+  engine_restarting: 503,
   server_closing: 503,
 };
 
 const typeByStatus: Readonly<Record<number, string>> = {
+  403: "permission_error",
   404: "not_found_error",
   409: "conflict_error",
   429: "rate_limit_error",
@@ -60,7 +79,19 @@ export function toHttpFailure(error: unknown): HttpFailure {
   if (status === 500 || !(error instanceof CotenantError)) return internalFailure;
   const type = typeByStatus[status] ?? "invalid_request_error";
   const param = error instanceof RequestError ? error.param : null;
-  return { status, body: { error: { message: error.message, type, param, code: error.code } } };
+  const body = { error: { message: error.message, type, param, code: error.code } };
+  return { status, body, headers: headersOf(status, error) };
+}
+
+/** What tells a client's library whether and when to try again. */
+function headersOf(status: number, error: CotenantError): Record<string, string> {
+  if (status === 401) return { "www-authenticate": "Bearer" };
+  if (!("retryAfterMs" in error)) return status === 429 ? { "retry-after": "1" } : {};
+  if (typeof error.retryAfterMs === "number") {
+    const waitMs = Math.ceil(error.retryAfterMs);
+    return { "retry-after": String(Math.ceil(waitMs / 1000)), "retry-after-ms": String(waitMs) };
+  }
+  return status === 429 || status === 408 ? { "x-should-retry": "false" } : {}; // OpenAI's clients would try again, and heed this
 }
 
 function statusOf(error: unknown): number {
@@ -71,6 +102,7 @@ function statusOf(error: unknown): number {
 
 const internalFailure: HttpFailure = {
   status: 500,
+  headers: {},
   body: {
     error: {
       message: "The server failed while answering; the log has the cause under this response's x-request-id.",

@@ -58,7 +58,8 @@ async function readLimited(request: Request, limitBytes: number): Promise<Uint8A
 type Issue = z.core.$ZodIssue;
 type Path = readonly PropertyKey[];
 
-function toRequestError(issue: Issue, parent: Path): RequestError {
+/** Of the first thing wrong; `parent` is the path to what was parsed. */
+export function toRequestError(issue: Issue, parent: Path): RequestError {
   const path = [...parent, ...issue.path];
   if (issue.code === "unrecognized_keys") return new UnknownFieldError(formatPath([...path, issue.keys[0]!]));
   if (issue.code === "invalid_union") return unionError(issue, path);

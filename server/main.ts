@@ -12,6 +12,7 @@ One frozen base model, many LoRA adapters in one batch, over an OpenAI-compatibl
 
 Commands:
   serve        Start the server (cotenant serve --help lists its options)
+  keys         Make, rotate, revoke and list the keys of tenants (cotenant keys --help)
 
 Options:
   --help       This text
@@ -27,7 +28,7 @@ Options:
 ${optionsHelp()}
 `;
 
-const commands = ["serve"];
+const commands = ["serve", "keys"];
 
 async function run([command, ...rest]: readonly string[]): Promise<number> {
   const wantsHelp = rest.includes("--help") || rest.includes("-h");
@@ -37,6 +38,10 @@ async function run([command, ...rest]: readonly string[]): Promise<number> {
       const options = readOptions(rest, process.env);
       const { serve } = await import("./serve.ts"); // help and refusals need not wait for the engine's code
       return serve(options, process.env);
+    }
+    case "keys": {
+      const { keysCommand, keysHelp } = await import("./tenancy/keys-command.ts");
+      return wantsHelp ? print(keysHelp) : keysCommand(rest, process.env);
     }
     case "--help":
     case "-h":
@@ -62,7 +67,7 @@ try {
 } catch (error) {
   if (!(error instanceof CotenantError)) throw error; // a bug: keep its stack
   const isUsage = error instanceof UsageError;
-  const hint = isUsage ? "\nSee: cotenant --help, cotenant serve --help" : "";
+  const hint = isUsage ? "\nSee: cotenant --help, cotenant serve --help, cotenant keys --help" : "";
   process.stderr.write(`cotenant: ${error.message} [${error.code}]${hint}\n`);
   process.exit(isUsage ? 2 : 1);
 }

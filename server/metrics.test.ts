@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { idleStats } from "../scheduler/protocol.ts";
 import { Metrics, type MetricsSource } from "./metrics.ts";
 
 const stats = {
+  ...idleStats,
   running: 2,
   waiting: 1,
   kvTokensUsed: 50,

@@ -229,6 +229,26 @@ function createEngineMetrics(registry: Registry, { baseName, source }: MetricsOp
     "Adapter versions that left device slots.",
     (stats) => stats.slotEvictions,
   );
+  total(
+    "vllm:num_preemptions_total",
+    "Sequences that lost their rows to others and start over.",
+    (stats) => stats.preemptions,
+  );
+  total(
+    "cotenant_late_first_tokens_total",
+    "Requests whose first token came after --ttft-target-ms.",
+    (stats) => stats.lateFirstTokens,
+  );
+  gauge(
+    "cotenant_latency_model_decode_error_ratio",
+    "Median relative error of the predicted decode steps; 0 before there are any.",
+    ({ stats }) => stats.latencyErrors.decode ?? 0,
+  );
+  gauge(
+    "cotenant_latency_model_prefill_error_ratio",
+    "Median relative error of the predicted prefill chunks; 0 before there are any.",
+    ({ stats }) => stats.latencyErrors.prefill ?? 0,
+  );
   createLoraInfo(registry, source);
 }
 

@@ -11,7 +11,7 @@ function resolve(model: string, adapterId: string | null = null, baseName = "org
       adapters.includes(id) ? ({ id, version: `v-${id}` } as ServedAdapter) : undefined,
   };
   const { name, adapter } = resolveModel({ model, adapterId }, directory);
-  assert.equal(adapter?.id ?? baseName, name);
+  assert.equal(adapter?.version ?? baseName, adapter ? `v-${name}` : name);
   return name;
 }
 

@@ -5,14 +5,15 @@ import type { ServedAdapter } from "./served-adapters.ts";
 
 export type ModelDirectory = {
   readonly baseName: string;
-  readonly adapter: (id: string) => ServedAdapter | undefined;
+  readonly adapter: (id: string) => ServedAdapter | undefined; // of those that the caller may use
 };
 
 export type ModelFields = { readonly model: string; readonly adapterId: string | null };
 
 export type ResolvedModel = {
   readonly name: string; // what the answer's `model` says
-  readonly adapter: ServedAdapter | null; // null = the base alone
+  readonly adapter: Pick<ServedAdapter, "version"> | null; // null = the base alone
+  readonly usageVersion: string | null; // what the ledger says
 };
 
 const loraxBase = "__base_model__";
@@ -47,11 +48,11 @@ function resolveName(name: string, directory: ModelDirectory): ResolvedModel {
 }
 
 function base(directory: ModelDirectory): ResolvedModel {
-  return { name: directory.baseName, adapter: null };
+  return { name: directory.baseName, adapter: null, usageVersion: null };
 }
 
 function resolveAdapter(id: string, directory: ModelDirectory, param: string): ResolvedModel {
   const adapter = directory.adapter(id);
   if (!adapter) throw new ModelNotFoundError(id, param);
-  return { name: adapter.id, adapter };
+  return { name: adapter.id, adapter, usageVersion: adapter.version };
 }

@@ -1,18 +1,49 @@
 // The one table of what a user can set. Flags, environment names, config keys, defaults, checks, --help and
 // docs/configuration.md all come from it. A new option is one entry here.
 
+import { schedulingPolicyNames } from "../scheduler/policies/index.ts";
 import type { Device, Quantization } from "../scheduler/protocol.ts";
+import { defaultScheduling } from "../scheduler/scheduling-options.ts";
 import { logLevels } from "./logger.ts";
 import { cacheFolder, dataFolder } from "./options/default-folders.ts";
-import { choice, folder, integer, type Option, optionalText, text } from "./options/kinds.ts";
+import {
+  choice,
+  folder,
+  integer,
+  type Option,
+  optionalInteger,
+  optionalText,
+  text,
+} from "./options/kinds.ts";
 
 export const optionsTable = {
   host: text({
     placeholder: "ADDRESS",
     default: "127.0.0.1",
-    help: "Address to listen on. There is no authentication yet: keep it on loopback or behind a proxy.",
+    help: "Address to listen on; one that others can reach needs --keys.",
   }),
   port: integer({ default: 8000, min: 0, max: 65535, help: "Port to listen on; 0 takes any free one." }),
+  keys: optionalText({
+    placeholder: "FILE",
+    defaultText: "none; everybody who reaches the server is one tenant",
+    help: "Tenants, their keys, roles and quotas; made by cotenant keys add, read again when it changes.",
+  }),
+  insecureNoKeys: choice({
+    choices: ["no", "yes"],
+    default: "no",
+    help: "yes lets others reach a server without --keys: where a proxy or the network keeps strangers out.",
+  }),
+  adminHost: text({
+    placeholder: "ADDRESS",
+    default: "127.0.0.1",
+    help: "Address of the admin listener; one that others can reach needs --keys.",
+  }),
+  adminPort: optionalInteger({
+    defaultText: "none; no admin listener",
+    min: 0,
+    max: 65535,
+    help: "Port of the admin listener (all tenants' usage, metrics), for keys with the role admin; 0 takes any free one.",
+  }),
   model: optionalText({
     placeholder: "MODEL",
     defaultText: "the embedded model",
@@ -23,7 +54,7 @@ export const optionsTable = {
     defaultText: "none; the embedded model has its demo adapters",
     help: "Directory whose subfolders are PEFT adapters to serve from the start.",
   }),
-  data: folder({ default: dataFolder, help: "What must last: uploaded adapters, jobs. Back it up." }),
+  data: folder({ default: dataFolder, help: "What must last: uploaded adapters, jobs, usage. Back it up." }),
   cache: folder({ default: cacheFolder, help: "What can be rebuilt: downloads, quantized weights." }),
   device: choice({
     choices: ["auto", "cpu", "webgpu", "cuda"] satisfies Device[],
@@ -43,6 +74,64 @@ export const optionsTable = {
     help: "Tokens of prompt and completion together; 0 is what the checkpoint allows, but at most 8192.",
   }),
   threads: integer({ default: 0, min: 0, max: 1024, help: "CPU threads of the engine; 0 is one per core." }),
+  policy: choice({
+    choices: schedulingPolicyNames,
+    default: defaultScheduling.policy,
+    help: "Whose prompt is read first: the tenant served least, the earliest, the most urgent, or whose adapter is at hand.",
+  }),
+  deviceSlots: integer({
+    default: defaultScheduling.deviceSlots,
+    min: 0,
+    max: 1024,
+    help: "Different adapters in one batch; 0 is as many as rows.",
+  }),
+  ttftTargetMs: integer({
+    default: defaultScheduling.ttftTargetMs,
+    min: 1,
+    max: 3_600_000,
+    help: "Time to the first token, in milliseconds, that scheduling aims at.",
+  }),
+  tpotTargetMs: integer({
+    default: defaultScheduling.tpotTargetMs,
+    min: 1,
+    max: 3_600_000,
+    help: "Time between two tokens, in milliseconds, that reading other prompts may not exceed.",
+  }),
+  maxQueue: integer({
+    default: defaultScheduling.maxQueue,
+    min: 1,
+    max: 1_000_000,
+    help: "Requests that may wait for a row; more are refused with 429.",
+  }),
+  maxQueuePerTenant: integer({
+    default: defaultScheduling.maxQueuePerTenant,
+    min: 1,
+    max: 1_000_000,
+    help: "Requests of one tenant that may wait for a row.",
+  }),
+  maxKvBytes: integer({
+    default: defaultScheduling.maxKvBytes,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    help: "Keys and values of running sequences, in bytes; 0 is enough for every row's whole context.",
+  }),
+  prefixCacheBytes: integer({
+    default: defaultScheduling.prefixCacheBytes,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    help: "Keys and values of prompts that are kept for later ones, in bytes; 0 keeps none.",
+  }),
+  sharePrefixes: choice({
+    choices: ["no", "yes"],
+    default: "no",
+    help: "Whether tenants share the base's cached prompts; see SECURITY.md for what their timing tells.",
+  }),
+  hostCacheBytes: optionalInteger({
+    defaultText: "a quarter of the memory that this process may use",
+    min: 1,
+    max: Number.MAX_SAFE_INTEGER,
+    help: "Decoded adapters that are kept in memory, in bytes; the least recently used leave for others.",
+  }),
   logLevel: choice({
     choices: logLevels,
     default: "info",

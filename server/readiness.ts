@@ -1,26 +1,30 @@
-// Whether the server can generate yet: loading -> ready -> closing, and failed from any of them.
+// Whether the server can generate: loading -> ready <-> restarting, closing from each, failed from any of them.
 // Knows no HTTP.
 
 import { CotenantError } from "../kernels/errors.ts";
 import type { Progress } from "../scheduler/engine.ts";
-import { NotReadyError } from "./errors.ts";
+import { EngineRestartingError, NotReadyError } from "./errors.ts";
 
 export type ReadinessState<Serving> =
   | { readonly name: "loading"; readonly progress: Progress | null }
   | { readonly name: "ready"; readonly serving: Serving }
+  | { readonly name: "restarting"; readonly reason: string; readonly retryAfterMs: number } // the engine died
   | { readonly name: "closing" }
   | { readonly name: "failed"; readonly reason: string };
 
-const allowed: Readonly<Record<ReadinessState<unknown>["name"], readonly ReadinessState<unknown>["name"][]>> =
-  {
-    loading: ["loading", "ready", "closing", "failed"],
-    ready: ["closing", "failed"],
-    closing: [],
-    failed: ["closing"],
-  };
+type StateName = ReadinessState<unknown>["name"];
+
+const allowed: Readonly<Record<StateName, readonly StateName[]>> = {
+  loading: ["loading", "ready", "closing", "failed"],
+  ready: ["restarting", "closing", "failed"],
+  restarting: ["restarting", "ready", "closing", "failed"],
+  closing: [],
+  failed: ["closing"],
+};
 
 export class Readiness<Serving> {
   #state: ReadinessState<Serving> = { name: "loading", progress: null };
+  #started: Serving | null = null;
 
   get state(): ReadinessState<Serving> {
     return this.#state;
@@ -34,6 +38,7 @@ export class Readiness<Serving> {
       );
     }
     this.#state = next;
+    if (next.name === "ready") this.#started = next.serving;
   }
 
   /** Null when ready. */
@@ -46,8 +51,10 @@ export class Readiness<Serving> {
         return state.progress === null
           ? "loading"
           : `loading: ${state.progress.stage} ${state.progress.done}/${state.progress.total}`;
+      case "restarting":
+        return `restarting the engine, which failed: ${state.reason}`;
       case "closing":
-        return "closing";
+        return "closing: only what has begun is answered";
       case "failed":
         return `failed: ${state.reason}`;
       default:
@@ -55,9 +62,15 @@ export class Readiness<Serving> {
     }
   }
 
-  /** Throws NotReadyError. */
+  /** For new work. Throws NotReadyError or EngineRestartingError. */
   get serving(): Serving {
     if (this.#state.name === "ready") return this.#state.serving;
+    if (this.#state.name === "restarting") throw new EngineRestartingError(this.#state.retryAfterMs);
     throw new NotReadyError(this.obstacle ?? "");
+  }
+
+  /** For work that has begun, and for metrics: what was last ready, whatever happens now. */
+  get started(): Serving | null {
+    return this.#started;
   }
 }

@@ -1,5 +1,5 @@
-// Middleware around every request: its id in and out, its log line when its answer is over, its count in the
-// metrics. Never logs what a client wrote.
+// Middleware around every request: its id in and out, its tenant's limits in the answer's headers, its log line when
+// the answer is over, its count in the metrics. Never logs what a client wrote.
 
 import type { MiddlewareHandler } from "hono";
 import { routePath } from "hono/route";
@@ -10,12 +10,18 @@ export type RequestEnvironment = { Variables: { record: RequestRecord } };
 
 const idHeader = "x-request-id";
 
-export function requestLog({ logger, metrics }: ServerContext): MiddlewareHandler<RequestEnvironment> {
+export function requestLog({
+  limits,
+  logger,
+  metrics,
+}: ServerContext): MiddlewareHandler<RequestEnvironment> {
   return async (c, next) => {
     const record = new RequestRecord(c.req.header(idHeader));
     c.set("record", record);
     await next();
     c.res.headers.set(idHeader, record.id);
+    const { tenant } = record;
+    if (tenant) for (const [name, value] of limits.headers(tenant)) c.res.headers.set(name, value);
     const status = c.res.status;
     const method = c.req.method;
     // The pattern, not the path: paths would be a label without bound.
@@ -26,6 +32,7 @@ export function requestLog({ logger, metrics }: ServerContext): MiddlewareHandle
       const { id, model, promptTokens, completionTokens, failure, arrivedMs } = record;
       logger.info({
         requestId: id,
+        tenant: tenant?.id ?? null,
         method,
         route,
         status,

@@ -4,13 +4,14 @@
 import { join } from "node:path";
 import { CotenantError } from "../kernels/errors.ts";
 import { chooseBase, embeddedModel } from "./base-choice.ts";
+import { defaultHostCacheBytes } from "./options/default-host-cache.ts";
 import type { Environment } from "./options/kinds.ts";
+import { schedulingOf } from "./options/scheduling.ts";
 import type { Options } from "./options.ts";
 import { createProgressBar } from "./progress-bar.ts";
 import { type RunningServer, startServer } from "./start.ts";
+import { checkExposure } from "./tenancy/exposure.ts";
 import { readDemos, welcomeText } from "./welcome.ts";
-
-const loopback = /^(localhost|127(\.\d+){3}|::1)$/;
 
 class AddressError extends CotenantError {}
 
@@ -18,37 +19,41 @@ class AddressError extends CotenantError {}
 export async function serve(options: Options, environment: Environment): Promise<number> {
   const startedAtMs = performance.now();
   const say = (line: string) => process.stderr.write(`${line}\n`);
-  if (!loopback.test(options.host)) {
-    say(
-      `warning: ${options.host} can be reached by others and there is no authentication yet; use a proxy that has`,
-    );
-  }
+  const exposure = checkExposure(options);
+  if (exposure !== null) say(exposure);
   const stop = stopSignal();
   const onProgress = createProgressBar(process.stderr);
   const { embedded, ...base } = await chooseBase(options, { environment, onProgress, say, signal: stop });
-  const { host, port, data, cache, device, maxRows, maxContext, threads, logLevel } = options;
+  const { host, port, keys, adminHost, adminPort, data, cache } = options;
+  const { device, maxRows, maxContext, threads, logLevel } = options;
   const starting = startServer(
     {
       ...base,
       host,
       port,
+      admin: adminPort === null ? null : { host: adminHost, port: adminPort },
+      keysFile: keys,
       dataDirectory: data,
       cacheDirectory: cache,
       device,
       maxRows,
       maxContext,
       threads,
+      scheduling: schedulingOf(options),
+      hostCacheBytes: options.hostCacheBytes ?? defaultHostCacheBytes(),
       logLevel,
     },
     onProgress,
   ).catch((cause: unknown) => {
-    throw namedPortError(cause, host, port);
+    throw namedPortError(cause);
   });
   const server = await Promise.race([starting, rejectedBy(stop)]);
   const demos = embedded ? await readDemos(join(embeddedModel.directory, "demo.json")) : [];
   const adapters = server.adapters.map((adapter) => adapter.id);
   const readyMs = performance.now() - startedAtMs;
-  say(welcomeText({ url: server.url, modelName: base.modelName, adapters, demos, readyMs }));
+  const { modelName } = base;
+  say(welcomeText({ url: server.url, modelName, adapters, demos, readyMs, needsKey: keys !== null }));
+  if (server.adminUrl !== null) say(`The admin listener is on ${server.adminUrl}\n`);
   return endOf(server, stop);
 }
 
@@ -87,21 +92,30 @@ function stopSignal(): AbortSignal {
   return controller.signal;
 }
 
-function namedPortError(cause: unknown, host: string, port: number): unknown {
-  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+function namedPortError(cause: unknown): unknown {
+  if (!(cause instanceof Error) || !("code" in cause)) return cause;
+  const { code, address, port, hostname = address } = cause as ListenError;
   if (code === "EADDRINUSE") {
-    const remedy = "stop what uses it, or take another with --port N (0 takes any free one)";
-    return new AddressError("port_in_use", `port ${port} on ${host} is in use; ${remedy}`, { cause });
+    const remedy =
+      "stop what uses it, or take another with --port N or, for the admin listener, --admin-port N (0 takes any free one)";
+    return new AddressError("port_in_use", `port ${port} on ${address} is in use; ${remedy}`, { cause });
   }
-  if (code === "EACCES") {
+  if (code === "EACCES" && port !== undefined) {
+    return new AddressError("port_denied", `port ${port} needs more rights; take one above 1023`, { cause });
+  }
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
     return new AddressError(
-      "port_denied",
-      `port ${port} needs more rights; take one above 1023 with --port`,
+      "host_not_here",
+      `${hostname} is not an address of this machine; see --host and --admin-host`,
       { cause },
     );
   }
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
-    return new AddressError("host_not_here", `--host ${host} is not an address of this machine`, { cause });
-  }
   return cause;
 }
+
+/** What Node says of an address that cannot be had. */
+type ListenError = NodeJS.ErrnoException & {
+  readonly address?: string;
+  readonly port?: number;
+  readonly hostname?: string;
+};

@@ -9,7 +9,7 @@ const demo: Demo = {
   prompt: 'It\'s "quoted" $HOME `here`\nsecond line',
   completion: "Fine.\n",
 };
-const shared = { url: "http://127.0.0.1:8000", modelName: "tiny", readyMs: 1234 };
+const shared = { url: "http://127.0.0.1:8000", modelName: "tiny", readyMs: 1234, needsKey: false };
 
 function pastedBodies(text: string): unknown[] {
   const commands = text.split("\n").filter((line) => line.startsWith("curl "));
@@ -35,4 +35,9 @@ test("no demo of an adapter that is not served; adapters without a demo are list
 
 test("without adapters the base is asked", () => {
   assert.match(welcomeText({ ...shared, adapters: [], demos: [] }), /"model":"tiny"/);
+});
+
+test("where keys are needed the curl takes one from the environment", () => {
+  const text = welcomeText({ ...shared, adapters: [], demos: [], needsKey: true });
+  assert.match(text, /-H "authorization: Bearer \$OPENAI_API_KEY" /);
 });

@@ -15,20 +15,22 @@ export type Welcome = {
   readonly adapters: readonly string[];
   readonly demos: readonly Demo[]; // those of adapters that are not served are left out
   readonly readyMs: number;
+  readonly needsKey: boolean;
 };
 
 export async function readDemos(path: string): Promise<Demo[]> {
   return demoSchema.parse(JSON.parse(await readFile(path, "utf8")));
 }
 
-export function welcomeText({ url, modelName, adapters, demos, readyMs }: Welcome): string {
+export function welcomeText(welcome: Welcome): string {
+  const { url, modelName, adapters, demos, readyMs } = welcome;
   const served = demos.filter((demo) => adapters.includes(demo.adapter));
   const examples = served.map(({ adapter, description, prompt, completion }) => {
     const answer = completion.trim().replaceAll("\n", "\\n");
-    return `# ${adapter}: ${description}. Answers: ${answer}\n${chatCurl(url, adapter, prompt)}`;
+    return `# ${adapter}: ${description}. Answers: ${answer}\n${chatCurl(welcome, adapter, prompt)}`;
   });
   const undemonstrated = adapters.filter((adapter) => !served.some((demo) => demo.adapter === adapter));
-  if (examples.length === 0) examples.push(completionCurl(url, adapters[0] ?? modelName));
+  if (examples.length === 0) examples.push(completionCurl(welcome, adapters[0] ?? modelName));
   return [
     `\nCotenant serves ${modelName} with ${adapters.length} ${adapters.length === 1 ? "adapter" : "adapters"} on ${url} (ready in ${(readyMs / 1000).toFixed(1)} s)`,
     "Paste this into another terminal:\n",
@@ -38,18 +40,21 @@ export function welcomeText({ url, modelName, adapters, demos, readyMs }: Welcom
   ].join("\n");
 }
 
-function chatCurl(url: string, model: string, prompt: string): string {
+type Server = Pick<Welcome, "url" | "needsKey">;
+
+function chatCurl(server: Server, model: string, prompt: string): string {
   const messages = [{ role: "user", content: prompt }];
-  return curl(`${url}/v1/chat/completions`, { model, messages, max_tokens: 96, temperature: 0 });
+  return curl(server, "/v1/chat/completions", { model, messages, max_tokens: 96, temperature: 0 });
 }
 
 /** For a base that may have no chat template. */
-function completionCurl(url: string, model: string): string {
-  return curl(`${url}/v1/completions`, { model, prompt: "Once upon a time", max_tokens: 32 });
+function completionCurl(server: Server, model: string): string {
+  return curl(server, "/v1/completions", { model, prompt: "Once upon a time", max_tokens: 32 });
 }
 
-/** One line that a POSIX shell reads as it stands. */
-function curl(address: string, body: object): string {
+/** One line that a POSIX shell reads as it stands; the key, where one is needed, comes from $OPENAI_API_KEY. */
+function curl({ url, needsKey }: Server, path: string, body: object): string {
   const quoted = JSON.stringify(body).replaceAll("'", "'\\''");
-  return `curl -s ${address} -H 'content-type: application/json' -d '${quoted}'`;
+  const key = needsKey ? '-H "authorization: Bearer $OPENAI_API_KEY" ' : "";
+  return `curl -s ${url}${path} ${key}-H 'content-type: application/json' -d '${quoted}'`;
 }

@@ -1,11 +1,9 @@
-// Rows with different adapters in one batch against the same requests alone, over adapter popularity, ranks,
+// Rows with different adapters in one batch against the same requests alone, over adapter popularity, kinds, ranks,
 // targets and layers, with rows that join and leave at random steps. The base's output survives all of it bit
 // for bit.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type DecodedAdapter, type LowRankModule, type Projection, projections } from "../kernels/adapter.ts";
-import type { BaseModel } from "../kernels/base-model.ts";
 import type { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
 import { assignSlots } from "../kernels/cpu/slot-sharing.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
@@ -20,18 +18,10 @@ import {
   openGolden,
   temporaryCache,
 } from "./golden/golden-case.ts";
+import { randomAdapter, randomAdapterCount } from "./golden/random-adapters.ts";
 import { openReference } from "./golden/reference-model.ts";
 
-const ranks = [1, 4, 8, 16, 33];
-const targetSets: readonly (readonly Projection[])[] = [
-  ["q", "v"],
-  projections,
-  ["gate", "down"],
-  ["k"],
-  ["o", "up"],
-  ["q", "k", "v", "o"],
-];
-const adapterCount = 10;
+const adapterCount = randomAdapterCount;
 
 type Random = () => number;
 const randomFrom = (seed: number): Random => {
@@ -39,37 +29,12 @@ const randomFrom = (seed: number): Random => {
   return () => randomAt(seed, draws++);
 };
 
-/** Adapter `index` has its own rank per projection, target subset and, every third, an absent layer. */
-function randomAdapter({ config }: BaseModel, index: number): DecodedAdapter {
-  const random = randomFrom(100 + index);
-  const { layers, shapes } = adapterTargets(config);
-  const values = (length: number, size: number) =>
-    Float32Array.from({ length }, () => (random() * 2 - 1) * size);
-  const modules: LowRankModule[] = [];
-  for (let layer = index % 3 === 2 ? 1 : 0; layer < layers; layer++) {
-    for (const [place, projection] of targetSets[index % targetSets.length]!.entries()) {
-      const rank = ranks[(index + place) % ranks.length]!;
-      const { in: inWidth, out } = shapes[projection];
-      const size = Math.sqrt(3 / Math.sqrt(inWidth * rank)); // the change is of the order of the input
-      modules.push({
-        kind: "low-rank",
-        layer,
-        projection,
-        rank,
-        a: values(rank * inWidth, size),
-        b: values(rank * out, size / 2),
-      });
-    }
-  }
-  return { modules };
-}
-
 const versionOf = (index: number) => `adapter-${index}`;
 
 /** Which adapter each of a test's requests names; null is the base. */
 const popularity = {
   identical: () => versionOf(1),
-  distinct: (request: number) => (request % 11 === 10 ? null : versionOf(request % 11)),
+  distinct: (request: number) => (request % 11 === 10 ? null : versionOf(request % adapterCount)),
   uniform: (_, random) => pick(random, Array<number>(adapterCount + 1).fill(1)),
   zipf: (_, random) =>
     pick(
@@ -118,7 +83,7 @@ for (const name of ["llama", "gemma3"]) {
     const { base, runner } = await openGolden(golden, { cacheDirectory, maxRows });
     const baseBefore = await runAlone(runner, baseRequest);
     for (let index = 0; index < adapterCount; index++) {
-      runner.addAdapter(versionOf(index), randomAdapter(base, index));
+      runner.addAdapter(versionOf(index), randomAdapter(adapterTargets(base.config), index));
     }
     const rowsPerSlot = new Set<number>();
     for (const pattern of Object.keys(popularity) as (keyof typeof popularity)[]) {
@@ -153,8 +118,12 @@ for (const name of ["llama", "gemma3"]) {
     await t.test("alone, they agree with the reference forward pass", async () => {
       using reference = openReference(golden.directory);
       const tokenIds = [...baseRequest.prompt, ...baseRequest.text];
-      for (const index of [1, 2, 5]) {
-        const expected = referenceForward(reference, tokenIds, randomAdapter(base, index));
+      for (let index = 0; index < adapterCount; index++) {
+        const expected = referenceForward(
+          reference,
+          tokenIds,
+          randomAdapter(adapterTargets(base.config), index),
+        );
         const found = await runAlone(runner, { ...baseRequest, version: versionOf(index) });
         const wanted = expected.slice(baseRequest.prompt.length - 1);
         for (const [step, logits] of wanted.entries()) {
@@ -197,7 +166,7 @@ async function runAlone(runner: CpuRunner, request: Request): Promise<Float64Arr
 }
 
 async function join(runner: CpuRunner, { id, version, prompt }: Request): Promise<Float64Array> {
-  runner.open(id, version);
+  runner.open(id, { adapterVersion: version, prefix: null });
   const chunk = { sequence: id, tokenIds: prompt, promptLength: prompt.length };
   return logSoftmax(logitRow(await runner.prefill({ ...chunk, logits: "last" }), 0));
 }

@@ -44,7 +44,7 @@ for (const checkpoint of ["llama", "gemma3"]) {
       const runner = await openRunner(checkpoint, encoding);
       const alone = new Map<string, Float32Array[]>();
       for (const request of requests) alone.set(request.id, (await run(runner, [request])).get(request.id)!);
-      const companies = [requests, requests.toReversed(), requests.slice(0, 2), requests.slice(2, 6)];
+      const companies = [requests, requests.toReversed(), requests.slice(0, 2), requests.slice(2, 5), requests.slice(2, 6)];
       for (const company of companies) {
         for (const [id, logits] of await run(runner, company)) {
           for (const [step, row] of logits.entries()) {
@@ -77,7 +77,7 @@ async function openRunner(checkpoint: string, encoding: MatrixEncoding): Promise
 async function run(runner: CpuRunner, company: readonly Request[]): Promise<Map<string, Float32Array[]>> {
   const logits = new Map<string, Float32Array[]>();
   for (const { id, adapter, prompt } of company) {
-    runner.open(id, adapter);
+    runner.open(id, { adapterVersion: adapter, prefix: null });
     for (let at = 0; at < prompt.length; at += chunkTokens) {
       const tokenIds = prompt.slice(at, at + chunkTokens);
       const chunk = { sequence: id, tokenIds, promptLength: prompt.length, logits: "last" } as const;

@@ -47,7 +47,7 @@ for (const golden of cases) {
 
 async function checkAlone(runner: CpuRunner, golden: GoldenCase, run: GoldenRun): Promise<void> {
   const prompt = golden.prompts[run.prompt]!;
-  runner.open("alone", run.adapter);
+  runner.open("alone", { adapterVersion: run.adapter, prefix: null });
   const logits = await runner.prefill({
     sequence: "alone",
     tokenIds: prompt,
@@ -73,7 +73,7 @@ async function checkAlone(runner: CpuRunner, golden: GoldenCase, run: GoldenRun)
 
 async function checkChunked(runner: CpuRunner, golden: GoldenCase, run: GoldenRun): Promise<void> {
   const prompt = golden.prompts[run.prompt]!;
-  runner.open("chunked", run.adapter);
+  runner.open("chunked", { adapterVersion: run.adapter, prefix: null });
   const logprobs: Float64Array[] = [];
   for (let at = 0; at < prompt.length; at += chunkTokens) {
     const tokenIds = prompt.slice(at, at + chunkTokens);
@@ -101,7 +101,7 @@ async function checkBatch(runner: CpuRunner, golden: GoldenCase): Promise<void> 
     if (step % 2 === 0 && waiting.length > 0) {
       const joining = waiting.shift()!;
       const prompt = golden.prompts[joining.run.prompt]!;
-      runner.open(joining.sequence, joining.run.adapter);
+      runner.open(joining.sequence, { adapterVersion: joining.run.adapter, prefix: null });
       for (let at = 0; at < prompt.length; at += chunkTokens) {
         await decodeAll(runner, running);
         const tokenIds = prompt.slice(at, at + chunkTokens);

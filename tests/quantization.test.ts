@@ -91,7 +91,7 @@ async function distributions(name: string, encoding: MatrixEncoding): Promise<Fl
   const found: Float64Array[] = [];
   for (const adapter of [null, "wide"]) {
     for (const tokenIds of golden.prompts) {
-      runner.open("one", adapter);
+      runner.open("one", { adapterVersion: adapter, prefix: null });
       const chunk = { sequence: "one", tokenIds, promptLength: tokenIds.length };
       const logits = await runner.prefill({ ...chunk, logits: "all" });
       for (let row = 0; row < logits.count; row++) found.push(logSoftmax(logitRow(logits, row)));
@@ -121,7 +121,7 @@ async function greedy(
     rows[row].tokenIds.push(argmax(logits));
   };
   for (const [row, tokenIds] of prompts.entries()) {
-    runner.open(`${row}`, adapters[row]!);
+    runner.open(`${row}`, { adapterVersion: adapters[row]!, prefix: null });
     const chunk = { sequence: `${row}`, tokenIds, promptLength: tokenIds.length };
     take(row, logitRow(await runner.prefill({ ...chunk, logits: "last" }), 0));
   }

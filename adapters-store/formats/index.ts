@@ -2,10 +2,16 @@
 
 import { AdapterError } from "../../kernels/errors.ts";
 import type { AdapterFormat } from "../adapter-format.ts";
+import { cotenant } from "./cotenant.ts";
+import { gguf } from "./gguf.ts";
+import { onnxAdapter } from "./onnx-adapter.ts";
 import { peft } from "./peft.ts";
 
 export const adapterFormats = {
+  cotenant,
   peft,
+  gguf,
+  "onnx-adapter": onnxAdapter,
 } as const satisfies Record<string, AdapterFormat>;
 export type AdapterFormatName = keyof typeof adapterFormats;
 
@@ -29,6 +35,6 @@ export function claimFiles(fileNames: readonly string[]): ClaimedFiles {
   if (claimed !== null) return claimed;
   throw new AdapterError(
     "adapter_format_unknown",
-    `[${fileNames.slice(0, 10)}] is no adapter of a known format; give adapter_config.json and adapter_model.safetensors, as PEFT's save_pretrained writes them`,
+    `[${fileNames.slice(0, 10)}] is no adapter of a known format; give adapter_config.json and adapter_model.safetensors, as PEFT's save_pretrained writes them, or one *.cotenant, *.gguf or *.onnx_adapter file`,
   );
 }

@@ -134,10 +134,13 @@ test("target_modules as names, as a pattern and by layer", () => {
 });
 
 const refusedConfigs: [code: string, message: RegExp, config: PeftFixture["config"]][] = [
-  ["peft_type_unsupported", /"LOHA"/, { peft_type: "LOHA" }],
-  ["adapter_feature_unsupported", /use_dora/, { use_dora: true }],
-  ["adapter_feature_unsupported", /bias/, { bias: "all" }],
-  ["adapter_feature_unsupported", /lora_bias/, { lora_bias: true }],
+  ["peft_type_unsupported", /"XLORA".*LORA, IA3/, { peft_type: "XLORA" }],
+  ["peft_type_unsupported", /"constructor"/, { peft_type: "constructor" }],
+  ["adapter_tensor_missing", /lora_magnitude_vector/, { use_dora: true }],
+  ["adapter_tensor_missing", /lora_B\.bias/, { lora_bias: true }],
+  ["adapter_feature_unsupported", /bias = "vera_only"/, { bias: "vera_only" }],
+  ["adapter_feature_unsupported", /lora_bias/, { lora_bias: true, use_dora: true }],
+  ["adapter_feature_unsupported", /use_qalora/, { use_qalora: true }],
   ["adapter_feature_unsupported", /modules_to_save.*lm_head/, { modules_to_save: ["lm_head"] }],
   ["adapter_feature_unsupported", /trainable_token_indices/, { trainable_token_indices: [1] }],
   ["adapter_feature_unsupported", /layer_replication/, { layer_replication: [[0, 2]] }],
@@ -170,16 +173,16 @@ const refusedTensors: [what: string, code: string, message: RegExp, tensors: rea
   ],
   ["a layer too many", "module_not_supported", /layers\.3/, [...qPair(0), ...qPair(3)]],
   [
-    "the head",
-    "module_not_supported",
+    "a head that is not targeted",
+    "adapter_module_not_targeted",
     /lm_head/,
-    [...qPair(0), ...loraPair("base_model.model.lm_head", [2, 8, 9])],
+    [...qPair(0), ...loraPair("base_model.model.lm_head", [2, 8, 11])],
   ],
   [
-    "embeddings",
+    "a bias, where the config trains none",
     "module_not_supported",
-    /lora_embedding_A/,
-    [...qPair(0), tensorOf("embed_tokens.lora_embedding_A", [1], new Float32Array(1))],
+    /base_layer\.bias/,
+    [...qPair(0), tensorOf(`${modulePath(0, q)}.base_layer.bias`, [12], new Float32Array(12))],
   ],
   [
     "a vision tower",

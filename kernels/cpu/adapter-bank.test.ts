@@ -110,7 +110,7 @@ function checkSlots(bank: AdapterBank, wanted: readonly BankCopy[]): void {
         "blocks are summed in their order",
       );
     }
-    for (let layer = 0; layer < layers; layer++) {
+    for (let layer = 0; layer < siteBank.site.layers; layer++) {
       const { a, b } = siteBank.layer(layer);
       assert.equal(a.length, slots.length * rankBlock * site.in);
       assert.equal(b.length, slots.length * rankBlock * site.out);

@@ -21,18 +21,18 @@ class SiteBank {
   #a: Float32Array[]; // per layer [capacity, rankBlock, in]
   #b: Float32Array[]; // per layer [capacity, rankBlock, out]
 
-  constructor(site: AdapterSite, layers: number) {
+  constructor(site: AdapterSite) {
     this.site = site;
-    this.#a = Array.from({ length: layers }, () => new Float32Array(0));
-    this.#b = Array.from({ length: layers }, () => new Float32Array(0));
+    this.#a = Array.from({ length: site.layers }, () => new Float32Array(0));
+    this.#b = Array.from({ length: site.layers }, () => new Float32Array(0));
   }
 
-  /** Views of the used slots: a [U, rankBlock, in], b [U, rankBlock, out]. */
-  layer(index: number): { a: Float32Array; b: Float32Array } {
-    const used = this.slots.length * rankBlock;
+  /** Views of the first `count` places, used or not: a [count, rankBlock, in], b [count, rankBlock, out]. */
+  layer(index: number, count = this.slots.length): { a: Float32Array; b: Float32Array } {
+    const ranks = count * rankBlock;
     return {
-      a: this.#a[index]!.subarray(0, used * this.site.in),
-      b: this.#b[index]!.subarray(0, used * this.site.out),
+      a: this.#a[index]!.subarray(0, ranks * this.site.in),
+      b: this.#b[index]!.subarray(0, ranks * this.site.out),
     };
   }
 
@@ -106,7 +106,7 @@ export class AdapterBank {
   unloads = 0;
 
   constructor(targets: AdapterTargets) {
-    this.sites = adapterSites(targets).map((site) => new SiteBank(site, targets.layers));
+    this.sites = adapterSites(targets).map((site) => new SiteBank(site));
   }
 
   /** Loads and unloads until exactly the wanted copies are in slots. */

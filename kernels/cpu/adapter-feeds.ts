@@ -1,69 +1,106 @@
-// The adapter side of a run's inputs: which token each slot reads and with which weight its result is added.
-// For decode the slots of the bank are read; a prefill chunk reads its one adapter's own arrays as one slot.
+// The adapter side of a run's inputs: which row each slot reads, and which rows its result is added to with which
+// weight. For decode the slots of the bank are read; a prefill chunk reads its one adapter's own arrays as one slot.
 
 import type { AdapterTargets } from "../adapter.ts";
-import { adapterSites } from "../adapter-sites.ts";
-import { inputNames } from "../forward-graph.ts";
+import { adapterInputs } from "../adapter-graph.ts";
+import { adapterSites, type GraphFeatures, servedSites } from "../adapter-sites.ts";
 import { type Feeds, floatTensor, indexTensor } from "../session.ts";
 import type { SiteAdapter } from "../site-adapter.ts";
 import { type AdapterBank, type BankCopy, keyOf, rankBlock } from "./adapter-bank.ts";
+import { featureFeeds } from "./adapter-feature-feeds.ts";
 
 /** A copy in the bank and the rows that read it, at most as many as the run's rows per slot. */
 export type BankReaders = { readonly copy: BankCopy; readonly rows: readonly number[] };
 
-/** Feeds of a decode step: P = rows, Q = 1, M = rowsPerSlot. */
-export function decodeAdapterFeeds(
-  bank: AdapterBank,
-  step: { readonly rows: number; readonly readers: readonly BankReaders[]; readonly rowsPerSlot: number },
-  layers: number,
-): Feeds {
+export type DecodeAdapters = {
+  readonly bank: AdapterBank;
+  readonly readers: readonly BankReaders[];
+  readonly rowsPerSlot: number;
+  readonly rowAdapters: readonly (SiteAdapter | null)[]; // of each row of the run
+};
+
+/** Feeds of a decode step: Q = B = 1, M = rowsPerSlot, R = the rows whose adapter changes the site. */
+export function decodeAdapterFeeds(step: DecodeAdapters, features: GraphFeatures): Feeds {
   const feeds: Feeds = {};
-  const { rows, rowsPerSlot } = step;
+  const { bank, rowsPerSlot, rowAdapters } = step;
   const readers = new Map(step.readers.map((reader) => [keyOf(reader.copy), reader.rows]));
-  for (const sites of bank.sites) {
-    const { site, slots } = sites;
-    const used = slots.length;
+  const sites = bank.sites.map(({ site, slots }, index) => ({ name: site.name, site, slots, index }));
+  for (const { name, site, slots, index } of servedSites(sites, features)) {
+    const changed = rowAdapters.flatMap((adapter, row) => (adapter?.changes(name) ? [row] : []));
+    const placeOf = new Map(changed.map((row, place) => [row, place]));
+    const used = slotsToRead(slots.length, rowsPerSlot);
     const tokens = new BigInt64Array(used * rowsPerSlot); // unused places read row 0 with weight 0
-    const weights = new Float32Array(rows * used * rowsPerSlot);
+    const weights = new Float32Array(used * rowsPerSlot * changed.length);
     for (const [slot, { owner }] of slots.entries()) {
       for (const [place, row] of (readers.get(owner) ?? []).entries()) {
-        tokens[slot * rowsPerSlot + place] = BigInt(row);
-        weights[(slot * rowsPerSlot + place) * rows + row] = 1;
+        const reader = slot * rowsPerSlot + place;
+        tokens[reader] = BigInt(row);
+        weights[reader * changed.length + placeOf.get(row)!] = 1;
       }
     }
-    feeds[inputNames.siteTokens(site.name)] = indexTensor(tokens, [used, rowsPerSlot, 1]);
-    feeds[inputNames.siteWeights(site.name)] = floatTensor(weights, [used * rowsPerSlot, rows]);
-    feeds[inputNames.siteDeltaShape(site.name)] = indexTensor([used * rowsPerSlot, site.out], [2]);
-    feeds[inputNames.siteOutputShape(site.name)] = indexTensor([rows, site.out], [2]);
-    for (let index = 0; index < layers; index++) {
-      const { a, b } = sites.layer(index);
-      feeds[inputNames.bankA(index, site.name)] = floatTensor(a, [used, 1, rankBlock, site.in]);
-      feeds[inputNames.bankB(index, site.name)] = floatTensor(b, [used, 1, rankBlock, site.out]);
+    feeds[adapterInputs.tokens(name)] = indexTensor(tokens, [used, rowsPerSlot, 1]);
+    feeds[adapterInputs.weights(name)] = floatTensor(weights, [1, used * rowsPerSlot, changed.length]);
+    feeds[adapterInputs.deltaShape(name)] = indexTensor([1, -1, site.out], [3]);
+    feeds[adapterInputs.rows(name)] = indexTensor(changed, [1, changed.length, 1]);
+    for (let layer = 0; layer < site.layers; layer++) {
+      const { a, b } = bank.sites[index]!.layer(layer, used);
+      feeds[adapterInputs.a(layer, name)] = floatTensor(a, [used, 1, rankBlock, site.in]);
+      feeds[adapterInputs.b(layer, name)] = floatTensor(b, [used, 1, rankBlock, site.out]);
     }
+    const adapters = changed.map((row) => rowAdapters[row]!);
+    Object.assign(
+      feeds,
+      featureFeeds({ site, adapters, rows: changed, tokens: rowAdapters.length }, features),
+    );
   }
   return feeds;
 }
 
-/** Feeds of a prefill chunk: P = 1, Q = tokens, U = 1 (or 0 for the base alone), M = 1. */
+/**
+ * A single slot that several rows read would be one matrix product of all rows, whose bits are not those of a row
+ * alone. So the place behind it, used or not, is read with weight zero.
+ */
+function slotsToRead(used: number, rowsPerSlot: number): number {
+  return used === 1 && rowsPerSlot > 1 ? 2 : used;
+}
+
+export type PrefillAdapter = {
+  readonly adapter: SiteAdapter | null;
+  readonly tokens: number;
+  readonly wanted: number; // tokens whose logits are wanted: what the head sees
+};
+
+/** Feeds of a prefill chunk: B = Q = tokens, R = 1, U = 1 (or 0 for the base alone), M = 1. */
 export function prefillAdapterFeeds(
-  adapter: SiteAdapter | null,
-  tokens: number,
+  chunk: PrefillAdapter,
   targets: AdapterTargets,
+  features: GraphFeatures,
 ): Feeds {
   const feeds: Feeds = {};
-  for (const site of adapterSites(targets)) {
-    const used = adapter !== null && adapter.rank(site.name) > 0 ? 1 : 0;
-    const order = BigInt64Array.from({ length: used * tokens }, (_, token) => BigInt(token));
-    feeds[inputNames.siteTokens(site.name)] = indexTensor(order, [used, 1, tokens]);
-    feeds[inputNames.siteWeights(site.name)] = floatTensor(new Float32Array(used).fill(1), [used, 1]);
-    feeds[inputNames.siteDeltaShape(site.name)] = indexTensor([used, tokens * site.out], [2]);
-    feeds[inputNames.siteOutputShape(site.name)] = indexTensor([1, tokens * site.out], [2]);
-    for (let layer = 0; layer < targets.layers; layer++) {
-      const stack = used === 0 ? null : adapter!.stack(layer, site.name);
+  for (const site of servedSites(adapterSites(targets), features)) {
+    const { name } = site;
+    const tokens = name === "head" ? chunk.wanted : chunk.tokens;
+    const adapter = chunk.adapter?.changes(name) && tokens > 0 ? chunk.adapter : null;
+    const used = adapter !== null && adapter.rank(name) > 0 ? 1 : 0;
+    const changed = adapter === null ? 0 : 1;
+    const order = BigInt64Array.from({ length: changed * tokens }, (_, token) => BigInt(token));
+    feeds[adapterInputs.tokens(name)] = indexTensor(order.subarray(0, used * tokens), [used, 1, tokens]);
+    feeds[adapterInputs.weights(name)] = floatTensor(new Float32Array(used * changed).fill(1), [
+      1,
+      used,
+      changed,
+    ]);
+    feeds[adapterInputs.deltaShape(name)] =
+      used === 0 ? indexTensor([1, -1, site.out], [3]) : indexTensor([tokens, 1, site.out], [3]);
+    feeds[adapterInputs.rows(name)] = indexTensor(order, [adapter === null ? 1 : tokens, changed, 1]);
+    for (let layer = 0; layer < site.layers; layer++) {
+      const stack = used === 0 ? null : adapter!.stack(layer, name);
       const { a, b, rank } = stack ?? { a: new Float32Array(0), b: new Float32Array(0), rank: rankBlock };
-      feeds[inputNames.bankA(layer, site.name)] = floatTensor(a, [used, 1, rank, site.in]);
-      feeds[inputNames.bankB(layer, site.name)] = floatTensor(b, [used, 1, rank, site.out]);
+      feeds[adapterInputs.a(layer, name)] = floatTensor(a, [used, 1, rank, site.in]);
+      feeds[adapterInputs.b(layer, name)] = floatTensor(b, [used, 1, rank, site.out]);
     }
+    const adapters = adapter === null ? [] : [adapter];
+    Object.assign(feeds, featureFeeds({ site, adapters, rows: null, tokens }, features));
   }
   return feeds;
 }

@@ -1,66 +1,139 @@
-// The CPU device: one session, key/value rows and adapter slots in host memory. Rows that decode together are kept
-// at the front of the arena, so that the batch is one view. Not reentrant: one call at a time.
+// The CPU device: one session, and in host memory key/value rows, prefixes and adapter slots. Rows that decode
+// together lie at the front of an arena, so that a run's batch is one view. Not reentrant: one call at a time.
 
-import type { AdapterTargets, DecodedAdapter } from "../adapter.ts";
+import { type AdapterTargets, type DecodedAdapter, type EmbeddingModule, modulesOf } from "../adapter.ts";
+import { addEmbedding } from "../adapter-embedding.ts";
+import type { GraphFeature } from "../adapter-sites.ts";
 import type { BaseModel } from "../base-model.ts";
 import { inputNames, outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
-import type { Logits, ModelRunner, PrefillChunk, RunnerStats, SequenceId } from "../model-runner.ts";
-import { RotaryTable } from "../rotary.ts";
+import type {
+  Logits,
+  ModelRunner,
+  OpenOptions,
+  PrefillChunk,
+  RunnerStats,
+  SequenceId,
+} from "../model-runner.ts";
 import { type Feeds, floatTensor, indexTensor } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
 import { AdapterBank } from "./adapter-bank.ts";
-import { type BankReaders, decodeAdapterFeeds, prefillAdapterFeeds } from "./adapter-feeds.ts";
-import { fillDecodeMask, fillPrefillMask } from "./attention-mask.ts";
-import { KvArena } from "./kv-arena.ts";
+import { decodeAdapterFeeds, prefillAdapterFeeds } from "./adapter-feeds.ts";
+import { bytesPerToken } from "./kv-arena.ts";
+import { indexes, KvFeeds } from "./kv-feeds.ts";
+import { type KvGroup, type KvSequence, KvStore } from "./kv-store.ts";
+import { PrefixCache, type PrefixPlace, prefixBlockTokens } from "./prefix-cache.ts";
+import { lengthMatters } from "./prefix-scaling.ts";
+import { RunCost } from "./row-groups-cost.ts";
+import { type GroupLogits, LogitGatherer } from "./row-groups-logits.ts";
 import { assignSlots } from "./slot-sharing.ts";
+import { VirtualTokens } from "./virtual-tokens.ts";
 
-type Sequence = { readonly id: SequenceId; readonly adapterVersion: string | null; row: number };
+type Sequence = {
+  readonly adapterVersion: string | null;
+  readonly virtual: VirtualTokens | null;
+  readonly kv: KvSequence;
+  place: PrefixPlace | null; // null keeps it out of the prefix cache
+};
 
-export type CpuRunnerOptions = { readonly maxRows: number; readonly maxContext: number };
+/** Tokens as they enter the graph, of one sequence. */
+type Chunk = {
+  readonly hidden: Float32Array; // [tokens, hidden]
+  readonly promptLength: number; // virtual tokens included
+  readonly wanted: readonly number[];
+};
+
+type DecodeRow = Sequence & { readonly tokenId: number };
+
+export type CpuRunnerOptions = {
+  readonly maxRows: number;
+  readonly maxContext: number;
+  readonly maxKvBytes?: number; // all rows at the whole context unless given
+  readonly maxPrefixBytes?: number; // 0, no prefix cache, unless given
+};
 
 export class CpuRunner implements ModelRunner {
   readonly maxContext: number;
   readonly maxRows: number;
   readonly #base: BaseModel;
   readonly #targets: AdapterTargets;
-  readonly #arena: KvArena;
-  readonly #bank: AdapterBank;
-  readonly #rotaries: readonly RotaryTable[];
+  readonly #maxKvBytes: number;
+  readonly #kv: KvStore;
+  readonly #feeds: KvFeeds;
+  readonly #cost: RunCost;
+  readonly #prefixes: PrefixCache;
+  readonly #gatherer: LogitGatherer;
+  readonly #banks: AdapterBank[] = []; // one for each group of rows
+  readonly #neededFeatures = new Set<GraphFeature>(); // of all adapters so far; the graph grows before the next run
   readonly #adapters = new Map<string, SiteAdapter>();
+  readonly #virtual = new Map<string, VirtualTokens>();
+  readonly #embeddings = new Map<string, readonly EmbeddingModule[]>();
   readonly #sequences = new Map<SequenceId, Sequence>();
-  readonly #rows: Sequence[] = []; // by row index
-  #decodeFeeds: { readonly key: string; readonly feeds: Feeds } | null = null;
+  #stableFeeds = new Map<number, { readonly key: string; readonly feeds: Feeds }>(); // by capacity
 
+  /** @throws KvMemoryError `kv_budget_too_small` */
   constructor(base: BaseModel, options: CpuRunnerOptions) {
+    const { maxRows, maxContext } = options;
     this.#base = base;
-    this.maxContext = options.maxContext;
-    this.maxRows = options.maxRows;
+    this.maxContext = maxContext;
+    this.maxRows = maxRows;
     this.#targets = adapterTargets(base.config);
-    this.#arena = new KvArena(base.config, options.maxRows);
-    this.#bank = new AdapterBank(this.#targets);
-    this.#rotaries = base.config.rotaries.map((rotary) => new RotaryTable(rotary));
+    const tokenBytes = bytesPerToken(base.config);
+    this.#maxKvBytes = options.maxKvBytes ?? maxRows * Math.ceil(maxContext / 64) * 64 * tokenBytes;
+    this.#kv = new KvStore({ shape: base.config, maxRows, maxContext, maxBytes: this.#maxKvBytes });
+    this.#feeds = new KvFeeds(base.config);
+    this.#cost = new RunCost(tokenBytes);
+    this.#prefixes = new PrefixCache(options.maxPrefixBytes ?? 0);
+    this.#gatherer = new LogitGatherer(base.config.vocabSize);
   }
 
   addAdapter(version: string, adapter: DecodedAdapter): void {
-    this.#adapters.set(version, new SiteAdapter(adapter, this.#targets));
+    const sites = new SiteAdapter(adapter, this.#targets);
+    const virtual = VirtualTokens.of(adapter, this.#base.config);
+    for (const feature of sites.features) this.#neededFeatures.add(feature);
+    this.#adapters.set(version, sites);
+    this.#embeddings.set(version, modulesOf(adapter, "embedding"));
+    if (virtual !== null) this.#virtual.set(version, virtual);
   }
 
   removeAdapter(version: string): void {
-    this.#bank.release(version, this.#adapters);
+    for (const bank of this.#banks) bank.release(version, this.#adapters);
+    this.#prefixes.dropVersion(version);
     this.#adapters.delete(version);
+    this.#virtual.delete(version);
+    this.#embeddings.delete(version);
   }
 
   hasAdapter(version: string): boolean {
     return this.#adapters.has(version);
   }
 
-  open(id: SequenceId, adapterVersion: string | null): void {
-    if (this.#rows.length === this.maxRows) throw new RangeError(`all ${this.maxRows} rows are taken`);
-    const sequence = { id, adapterVersion, row: this.#rows.length };
-    this.#rows.push(sequence);
+  virtualTokens(adapterVersion: string | null): number {
+    return (adapterVersion === null ? undefined : this.#virtual.get(adapterVersion))?.count ?? 0;
+  }
+
+  kvBytesOf(tokens: number): number {
+    return this.#kv.bytesOf(tokens);
+  }
+
+  open(id: SequenceId, { adapterVersion, prefix }: OpenOptions): { cachedTokens: number } {
+    if (this.#sequences.size === this.maxRows) throw new RangeError(`all ${this.maxRows} rows are taken`);
+    const virtual = adapterVersion === null ? null : (this.#virtual.get(adapterVersion) ?? null);
+    const promptLength = (virtual?.count ?? 0) + (prefix?.tokenIds.length ?? 0);
+    const kv = this.#kv.open(this.#withNextToken(promptLength));
+    const sequence: Sequence = { adapterVersion, virtual, kv, place: null };
     this.#sequences.set(id, sequence);
-    this.#arena.clear(sequence.row);
+    if (virtual !== null && virtual.keyValues !== null) this.#append(kv, virtual.keyValues, virtual.count);
+    if (prefix === null || !this.#prefixes.isEnabled || this.#lengthMatters(promptLength)) {
+      return { cachedTokens: 0 };
+    }
+    const root = { scope: prefix.scope, adapterVersion };
+    // What comes before the blocks must be there first.
+    const isReady = kv.row.length === (virtual?.count ?? 0);
+    const { blocks, place } = this.#prefixes.find(root, isReady ? prefix.tokenIds : []);
+    for (const keyValues of blocks) this.#append(kv, keyValues, prefixBlockTokens);
+    sequence.place = place;
+    return { cachedTokens: blocks.length * prefixBlockTokens };
   }
 
   isOpen(id: SequenceId): boolean {
@@ -68,76 +141,72 @@ export class CpuRunner implements ModelRunner {
   }
 
   close(id: SequenceId): void {
-    const sequence = this.#find(id);
-    const last = this.#rows.at(-1)!;
-    this.#swapRows(sequence, last);
-    this.#rows.pop();
+    this.#kv.close(this.#find(id).kv);
     this.#sequences.delete(id);
-    this.#arena.clear(sequence.row);
   }
 
   async prefill(chunk: PrefillChunk): Promise<Logits> {
-    const { row, adapterVersion } = this.#find(chunk.sequence);
-    const count = chunk.tokenIds.length;
-    const past = this.#arena.length(row);
-    this.#reserve(past + count);
-    const { heads, kvHeads, headDim, layers } = this.#base.config;
-    const wanted = wantedTokens(chunk.logits, count);
-    const feeds: Feeds = {
-      ...prefillAdapterFeeds(this.#adapterOf(adapterVersion), count, this.#targets),
-      ...this.#tokenFeeds(chunk.tokenIds, [{ position: past, count, length: chunk.promptLength }]),
-      [inputNames.positions]: indexTensor(sequenceOf(count), [1, count]),
-      [inputNames.scoreSplit]: indexTensor([past, count], [2]),
-      [inputNames.headsShape]: indexTensor([1, count, heads + 2 * kvHeads, headDim], [4]),
-      [inputNames.logitRows]: indexTensor(wanted, [wanted.length]),
-    };
-    for (const window of this.#windows()) {
-      const mask = fillPrefillMask({ past, count, groups: heads / kvHeads, window });
-      feeds[inputNames.mask(window !== null)] = floatTensor(mask, [
-        1,
-        1,
-        maskRows(count, heads / kvHeads),
-        past + count,
-      ]);
+    await this.#base.offer(this.#neededFeatures);
+    const sequence = this.#find(chunk.sequence);
+    const { kv, virtual, place } = sequence;
+    const { tokenIds } = chunk;
+    const virtualTokens = virtual?.count ?? 0;
+    const promptLength = virtualTokens + chunk.promptLength;
+    const position = Math.max(kv.row.length, virtualTokens);
+    this.#kv.reserve([kv], () => Math.max(position + tokenIds.length, this.#withNextToken(promptLength)));
+    if (kv.row.length < virtualTokens) await this.#computeVirtualTokens(sequence, promptLength);
+    const hidden = new Float32Array(tokenIds.length * this.#base.config.hiddenSize);
+    this.#embed(tokenIds, sequence.adapterVersion, hidden);
+    const wanted = wantedTokens(chunk.logits, tokenIds.length);
+    const { logits, keyValues } = await this.#runChunk(sequence, { hidden, promptLength, wanted });
+    const computed = position - virtualTokens;
+    if (
+      place !== null &&
+      computed === place.parents.length * prefixBlockTokens &&
+      tokenIds.length === prefixBlockTokens &&
+      !this.#lengthMatters(promptLength)
+    ) {
+      sequence.place = this.#prefixes.insert(place, [...tokenIds], keyValues);
     }
-    const { keys, values } = this.#arena.compactRow(row);
-    for (let layer = 0; layer < layers; layer++) {
-      feeds[inputNames.pastKeys(layer)] = floatTensor(keys[layer]!, [1, kvHeads, past, headDim]);
-      feeds[inputNames.pastValues(layer)] = floatTensor(values[layer]!, [1, kvHeads, past, headDim]);
-    }
-    return this.#run(feeds, [row], count);
+    return logits;
   }
 
   async decode(
     entries: readonly { readonly sequence: SequenceId; readonly tokenId: number }[],
   ): Promise<Logits> {
-    const count = entries.length;
-    for (const [row, { sequence }] of entries.entries())
-      this.#swapRows(this.#find(sequence), this.#rows[row]!);
-    const lengths = entries.map((_, row) => this.#arena.length(row));
-    this.#reserve(Math.max(...lengths) + 1);
-    const capacity = this.#arena.capacity;
-    const feeds: Feeds = {
-      ...this.#stableDecodeFeeds(count),
-      ...this.#tokenFeeds(
-        entries.map((entry) => entry.tokenId),
-        lengths.map((length) => ({ position: length, count: 1, length: length + 1 })),
-      ),
-    };
-    for (const window of this.#windows()) {
-      const mask = fillDecodeMask({ lengths, capacity, window });
-      feeds[inputNames.mask(window !== null)] = floatTensor(mask, [count, 1, 1, capacity + 1]);
+    await this.#base.offer(this.#neededFeatures);
+    const sequences = entries.map(({ sequence }) => this.#find(sequence));
+    const groups = this.#kv.groups(
+      sequences.map(({ kv }) => kv),
+      this.#cost.current,
+    );
+    for (const bank of this.#banks.slice(groups.length)) bank.hold([], this.#adapters);
+    for (const capacity of this.#stableFeeds.keys()) {
+      if (groups.every(({ arena }) => arena.capacity !== capacity)) this.#stableFeeds.delete(capacity);
     }
-    return this.#run(feeds, sequenceOf(count), 1);
+    const parts: GroupLogits[] = [];
+    for (const [index, group] of groups.entries()) {
+      const members = group.sequences.map((kv) => sequences.findIndex((sequence) => sequence.kv === kv));
+      const rows = members.map((entry) => ({ ...sequences[entry]!, tokenId: entries[entry]!.tokenId }));
+      const feeds = { ...this.#stableDecodeFeeds(index, group, rows), ...this.#decodeFeeds(group, rows) };
+      parts.push({ entries: members, logits: await this.#runGroup(group, feeds) });
+    }
+    const data = this.#gatherer.gather(parts, entries.length);
+    return { count: entries.length, vocabSize: this.#base.config.vocabSize, data };
   }
 
   stats(): RunnerStats {
     return {
-      sessionMs: this.#base.session.runMs,
-      kvTokensUsed: this.#rows.reduce((sum, { row }) => sum + this.#arena.length(row), 0),
-      residentAdapters: this.#bank.versions,
-      slotLoads: this.#bank.loads,
-      slotEvictions: this.#bank.unloads,
+      sessionMs: this.#base.runMs,
+      kvTokensUsed: this.#kv.usedTokens,
+      kvBytesUsed: this.#kv.usedBytes,
+      kvBytesCapacity: this.#maxKvBytes,
+      prefixQueriedTokens: this.#prefixes.queriedTokens,
+      prefixHitTokens: this.#prefixes.hitTokens,
+      prefixBytes: this.#prefixes.bytes,
+      residentAdapters: [...new Set(this.#banks.flatMap((bank) => bank.versions))],
+      slotLoads: this.#banks.reduce((sum, bank) => sum + bank.loads, 0),
+      slotEvictions: this.#banks.reduce((sum, bank) => sum + bank.unloads, 0),
     };
   }
 
@@ -145,87 +214,118 @@ export class CpuRunner implements ModelRunner {
     await this.#base.session.close();
   }
 
-  /** Inputs that stay the same from one decode step to the next until rows, slots or the bucket change. */
-  #stableDecodeFeeds(count: number): Feeds {
-    const readers = this.#assignSlots(count);
-    const key = `${count} ${this.#arena.generation} ${this.#bank.generation} ${JSON.stringify(readers)}`;
-    if (this.#decodeFeeds?.key === key) return this.#decodeFeeds.feeds;
-    const { heads, kvHeads, headDim, layers } = this.#base.config;
-    const capacity = this.#arena.capacity;
-    const feeds: Feeds = {
-      ...decodeAdapterFeeds(this.#bank, { rows: count, ...readers }, layers),
-      [inputNames.positions]: indexTensor(sequenceOf(count), [count, 1]),
-      [inputNames.scoreSplit]: indexTensor([capacity, 1], [2]),
-      [inputNames.headsShape]: indexTensor([count, 1, heads + 2 * kvHeads, headDim], [4]),
-      [inputNames.logitRows]: indexTensor(sequenceOf(count), [count]),
-    };
-    const { keys, values } = this.#arena.firstRows(count);
-    for (let layer = 0; layer < layers; layer++) {
-      feeds[inputNames.pastKeys(layer)] = floatTensor(keys[layer]!, [count, kvHeads, capacity, headDim]);
-      feeds[inputNames.pastValues(layer)] = floatTensor(values[layer]!, [count, kvHeads, capacity, headDim]);
+  /** Puts the adapter's own tokens in front; a soft prompt's are computed like a prompt's, in the same chunks. */
+  async #computeVirtualTokens(sequence: Sequence, promptLength: number): Promise<void> {
+    const { kv, virtual } = sequence;
+    const { count, prefix, soft } = virtual!;
+    if (prefix !== null && kv.row.length === 0) this.#append(kv, prefix.keyValues, prefix.tokens);
+    const { hiddenSize, rotaries } = this.#base.config;
+    const end = soft!.tokens * hiddenSize;
+    for (let start = (kv.row.length - (count - soft!.tokens)) * hiddenSize; start < end; ) {
+      const hidden = soft!.hidden.slice(start, start + prefixBlockTokens * hiddenSize);
+      await this.#runChunk(sequence, { hidden, promptLength, wanted: [] });
+      start += hidden.length;
     }
-    this.#decodeFeeds = { key, feeds };
-    return feeds;
+    // Every further sequence of the adapter starts with these, unless they depend on its length.
+    if (lengthMatters(rotaries, Number.POSITIVE_INFINITY)) return;
+    virtual!.keyValues = this.#kv.copy(kv);
   }
 
-  /** Brings the adapters of the first `count` rows into slots. */
-  #assignSlots(count: number): { readers: BankReaders[]; rowsPerSlot: number } {
-    const assignment = assignSlots(this.#rows.slice(0, count).map((sequence) => sequence.adapterVersion));
-    this.#bank.hold(
+  async #runChunk(
+    { kv, adapterVersion }: Sequence,
+    { hidden, promptLength, wanted }: Chunk,
+  ): Promise<{ logits: Logits; keyValues: Float32Array }> {
+    const { hiddenSize, vocabSize } = this.#base.config;
+    const past = kv.row.length;
+    const count = hidden.length / hiddenSize;
+    const adapter = this.#adapterOf(adapterVersion);
+    const { session, features } = this.#base;
+    const outputs = await session.run({
+      ...prefillAdapterFeeds({ adapter, tokens: count, wanted: wanted.length }, this.#targets, features),
+      ...this.#feeds.shapes(1, count, past),
+      ...this.#feeds.past(this.#kv.compact(kv), 1, past),
+      ...this.#feeds.rotary([{ position: past, count, length: promptLength }]),
+      ...this.#feeds.prefillMasks(past, count),
+      [inputNames.hidden]: floatTensor(hidden, [count, hiddenSize]),
+      [inputNames.logitRows]: indexTensor(wanted, [wanted.length]),
+    });
+    const keyValues = outputs[outputNames.newKeyValues]!;
+    this.#append(kv, keyValues, count);
+    const logits = { count: wanted.length, vocabSize, data: outputs[outputNames.logits]! };
+    return { logits, keyValues };
+  }
+
+  async #runGroup({ arena, sequences }: KvGroup, feeds: Feeds): Promise<Float32Array> {
+    const { session } = this.#base;
+    const startMs = session.runMs;
+    const outputs = await session.run(feeds);
+    const rows = sequences.length;
+    this.#cost.observe({ rows, tokens: rows * arena.capacity, ms: session.runMs - startMs });
+    arena.append(
+      sequences.map(({ row }) => row),
+      1,
+      outputs[outputNames.newKeyValues]!,
+    );
+    return outputs[outputNames.logits]!;
+  }
+
+  /** Inputs that stay the same from one decode step to the next until rows, slots or memory change. */
+  #stableDecodeFeeds(groupIndex: number, { arena }: KvGroup, sequences: readonly Sequence[]): Feeds {
+    const rows = sequences.length;
+    const versions = sequences.map((sequence) => sequence.adapterVersion);
+    this.#banks[groupIndex] ??= new AdapterBank(this.#targets);
+    const bank = this.#banks[groupIndex];
+    const assignment = assignSlots(versions);
+    bank.hold(
       assignment.readers.map((reader) => reader.copy),
       this.#adapters,
     );
-    return assignment;
-  }
-
-  #tokenFeeds(
-    tokenIds: readonly number[],
-    runs: readonly { readonly position: number; readonly count: number; readonly length: number }[],
-  ): Feeds {
-    const { hiddenSize } = this.#base.config;
-    const hidden = new Float32Array(tokenIds.length * hiddenSize);
-    this.#base.embeddings.lookup(tokenIds, hidden);
-    const feeds: Feeds = { [inputNames.hidden]: floatTensor(hidden, [tokenIds.length, hiddenSize]) };
-    for (const [index, table] of this.#rotaries.entries()) {
-      const dims = [tokenIds.length, table.halfDimensions];
-      const cos = new Float32Array(tokenIds.length * table.halfDimensions);
-      const sin = new Float32Array(cos.length);
-      let row = 0;
-      for (const { position, count, length } of runs) {
-        table.fill({ cos, sin, row }, position, count, length);
-        row += count;
-      }
-      feeds[inputNames.cos(index)] = floatTensor(cos, dims);
-      feeds[inputNames.sin(index)] = floatTensor(sin, dims);
-    }
+    const { features } = this.#base;
+    const rowAdapters = versions.map((version) => this.#adapterOf(version));
+    const state = [rows, arena.generation, groupIndex, bank.generation, features.size];
+    const key = `${state.join(" ")} ${JSON.stringify(assignment)}`;
+    const known = this.#stableFeeds.get(arena.capacity);
+    if (known?.key === key) return known.feeds;
+    const feeds: Feeds = {
+      ...decodeAdapterFeeds({ bank, rowAdapters, ...assignment }, features),
+      ...this.#feeds.shapes(rows, 1, arena.capacity),
+      ...this.#feeds.past(arena.firstRows(rows), rows, arena.capacity),
+      [inputNames.logitRows]: indexTensor(indexes(rows), [rows]),
+    };
+    this.#stableFeeds.set(arena.capacity, { key, feeds });
     return feeds;
   }
 
-  async #run(feeds: Feeds, rows: readonly number[], tokens: number): Promise<Logits> {
-    const outputs = await this.#base.session.run(feeds);
-    this.#arena.append(rows, tokens, outputs[outputNames.newKeyValues]!);
-    const { vocabSize } = this.#base.config;
-    const data = outputs[outputNames.logits]!;
-    return { count: data.length / vocabSize, vocabSize, data };
+  #decodeFeeds({ arena }: KvGroup, rows: readonly DecodeRow[]): Feeds {
+    const { hiddenSize } = this.#base.config;
+    const hidden = new Float32Array(rows.length * hiddenSize);
+    for (const [row, { tokenId, adapterVersion }] of rows.entries()) {
+      this.#embed([tokenId], adapterVersion, hidden.subarray(row * hiddenSize, (row + 1) * hiddenSize));
+    }
+    const lengths = rows.map(({ kv }) => kv.row.length);
+    return {
+      ...this.#feeds.rotary(lengths.map((length) => ({ position: length, count: 1, length: length + 1 }))),
+      ...this.#feeds.decodeMasks(lengths, arena.capacity),
+      [inputNames.hidden]: floatTensor(hidden, [rows.length, hiddenSize]),
+    };
   }
 
-  #reserve(tokens: number): void {
-    const longest = this.#rows.reduce((max, { row }) => Math.max(max, this.#arena.length(row)), 0);
-    this.#arena.reserve(Math.max(tokens, longest));
+  #embed(tokenIds: readonly number[], adapterVersion: string | null, hidden: Float32Array): void {
+    this.#base.embeddings.lookup(tokenIds, hidden);
+    if (adapterVersion === null) return;
+    for (const module of this.#embeddings.get(adapterVersion) ?? []) addEmbedding(module, tokenIds, hidden);
   }
 
-  #windows(): Set<number | null> {
-    return new Set(this.#base.config.layerWindow);
+  #append({ row }: KvSequence, keyValues: Float32Array, tokens: number): void {
+    row.arena.append([row], tokens, keyValues);
   }
 
-  #swapRows(one: Sequence, other: Sequence): void {
-    if (one === other) return;
-    this.#arena.swap(one.row, other.row);
-    const row = one.row;
-    one.row = other.row;
-    other.row = row;
-    this.#rows[one.row] = one;
-    this.#rows[other.row] = other;
+  #withNextToken(tokens: number): number {
+    return Math.min(tokens + 1, Math.max(tokens, this.maxContext));
+  }
+
+  #lengthMatters(promptLength: number): boolean {
+    return lengthMatters(this.#base.config.rotaries, promptLength);
   }
 
   #adapterOf(version: string | null): SiteAdapter | null {
@@ -242,16 +342,7 @@ export class CpuRunner implements ModelRunner {
   }
 }
 
-function sequenceOf(count: number): number[] {
-  return Array.from({ length: count }, (_, index) => index);
-}
-
-/** One token per row needs no repetition over the query heads of a group: the mask's row is broadcast. */
-function maskRows(count: number, groups: number): number {
-  return count === 1 ? 1 : count * groups;
-}
-
 function wantedTokens(logits: PrefillChunk["logits"], count: number): number[] {
-  if (logits === "all") return sequenceOf(count);
+  if (logits === "all") return indexes(count);
   return logits === "last" ? [count - 1] : [];
 }

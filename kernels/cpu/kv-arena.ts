@@ -1,186 +1,188 @@
-// Keys and values of all rows on the host: per layer one array [rows, kvHeads, capacity, headDim] each. All rows
-// share one capacity, so that any run of rows is one contiguous view; it grows and shrinks in powers of two.
+// Keys and values of the rows that share one capacity: per layer, keys and values apart, one array
+// [rows, kvHeads, capacity, headDim], so that the first rows of an arena are one contiguous view. Which sequence a
+// row belongs to and when it moves, kv-store.ts knows.
+//
+// Fresh memory is dear (the first touch of a page costs more than copying it), so the arrays grow in place, row by
+// row, and a freed row's memory stays until `trim`. Free rows and padding hold zeros: what is masked is still
+// multiplied, and NaN times zero is NaN.
 
 import { outputNames } from "../forward-graph.ts";
 import type { ModelConfig } from "../model-config.ts";
 
 export type KvShape = Pick<ModelConfig, "layers" | "kvHeads" | "headDim">;
 
-const smallestCapacity = 128; // tokens
+/** A row's place. It changes when another row of the arena leaves. */
+export type KvRow = { readonly arena: KvArena; index: number; length: number }; // tokens
 
-/** The bucket that holds `tokens`. */
-export function capacityFor(tokens: number): number {
-  let capacity = smallestCapacity;
-  while (capacity < tokens) capacity *= 2;
-  return capacity;
+/** Arrays per row: keys and values of each layer, in the order of the graph's output. */
+export function pieceCount(shape: KvShape): number {
+  return shape.layers * 2;
 }
 
-type Places = {
-  readonly starts: readonly number[]; // of each row's next token
-  readonly heads: number;
-  readonly headStride: number;
-  readonly size: number; // values per head
-};
-
-function scatter(values: Float32Array, first: number, to: Float32Array, places: Places): number {
-  const { starts, heads, headStride, size } = places;
-  let from = first;
-  for (let row = 0; row < starts.length; row++) {
-    let at = starts[row]!;
-    for (let head = 0; head < heads; head++) {
-      // For one token a plain loop is faster than `set` of a subarray, which allocates.
-      if (size > 512) to.set(values.subarray(from, from + size), at);
-      else for (let index = 0; index < size; index++) to[at + index] = values[from + index]!;
-      from += size;
-      at += headStride;
-    }
-  }
-  return from;
+export function bytesPerToken({ layers, kvHeads, headDim }: KvShape): number {
+  return layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
 }
 
 export class KvArena {
+  readonly capacity: number; // tokens per row
+  readonly rowBytes: number;
+  readonly rows: KvRow[] = []; // by index
   readonly #shape: KvShape;
-  readonly #rows: number;
-  readonly #lengths: number[]; // tokens per row
-  #capacity = smallestCapacity;
-  /** Grows with every change of bucket: views taken before are stale. */
+  readonly #buffers: readonly ArrayBuffer[]; // per piece; address space for all rows, memory for `#committed`
+  #pieces: Float32Array<ArrayBuffer>[] = []; // all committed rows
+  #committed = 0;
+  /** Grows with every trim: views taken before are stale. */
   generation = 0;
-  #keys: Float32Array<ArrayBuffer>[]; // per layer
-  #values: Float32Array<ArrayBuffer>[];
 
-  constructor(shape: KvShape, rows: number) {
+  constructor(shape: KvShape, capacity: number, maxRows: number) {
     this.#shape = shape;
-    this.#rows = rows;
-    this.#lengths = Array<number>(rows).fill(0);
-    this.#keys = this.#allocate(this.#capacity);
-    this.#values = this.#allocate(this.#capacity);
+    this.capacity = capacity;
+    this.rowBytes = capacity * bytesPerToken(shape);
+    const maxByteLength = maxRows * this.#pieceRowBytes;
+    this.#buffers = Array.from({ length: pieceCount(shape) }, () => new ArrayBuffer(0, { maxByteLength }));
   }
 
-  get capacity(): number {
-    return this.#capacity;
+  /** What the arena holds of the machine's memory, free rows included. */
+  get committedBytes(): number {
+    return this.#committed * this.rowBytes;
   }
 
-  /** Per layer, the first `rows` rows: keys and values [rows, kvHeads, capacity, headDim], not copied. */
-  firstRows(rows: number): { keys: Float32Array[]; values: Float32Array[] } {
-    const end = rows * this.#rowStride;
-    return {
-      keys: this.#keys.map((layer) => layer.subarray(0, end)),
-      values: this.#values.map((layer) => layer.subarray(0, end)),
-    };
+  get freeRows(): number {
+    return this.#committed - this.rows.length;
   }
 
-  /** One row without its padding, copied: keys and values [1, kvHeads, length, headDim] per layer. */
-  compactRow(row: number): { keys: Float32Array[]; values: Float32Array[] } {
+  /** Takes the next row, empty. */
+  add(): KvRow {
+    const row: KvRow = { arena: this, index: this.rows.length, length: 0 };
+    if (this.freeRows === 0) this.#commit(this.#committed + 1);
+    this.rows.push(row);
+    return row;
+  }
+
+  /** Frees a row; the last one takes its place. */
+  remove(row: KvRow): void {
+    const last = this.rows.at(-1)!;
+    const size = Math.max(row.length, last.length) * this.#shape.headDim;
+    this.#eachHead((piece, head) => {
+      const end = this.#at(last, head, 0);
+      if (last !== row) piece.copyWithin(this.#at(row, head, 0), end, end + size);
+      piece.fill(0, end, end + size);
+    });
+    last.index = row.index;
+    this.rows[row.index] = last;
+    this.rows.pop();
+  }
+
+  swap(one: KvRow, other: KvRow): void {
+    if (one === other) return;
+    const size = Math.max(one.length, other.length) * this.#shape.headDim;
+    const kept = new Float32Array(size);
+    this.#eachHead((piece, head) => {
+      const a = this.#at(one, head, 0);
+      const b = this.#at(other, head, 0);
+      kept.set(piece.subarray(a, a + size));
+      piece.copyWithin(a, b, b + size);
+      piece.set(kept, b);
+    });
+    const { index } = one;
+    one.index = other.index;
+    other.index = index;
+    this.rows[one.index] = one;
+    this.rows[other.index] = other;
+  }
+
+  /** Gives the memory of the free rows back. */
+  trim(): void {
+    if (this.freeRows === 0) return;
+    this.#commit(this.rows.length);
+    this.generation++;
+  }
+
+  /** Per piece, the first `count` rows [count, kvHeads, capacity, headDim], not copied; valid until a trim. */
+  firstRows(count: number): Float32Array[] {
     const { kvHeads, headDim } = this.#shape;
-    const size = this.length(row) * headDim;
-    const compact = (layer: Float32Array) => {
-      const out = new Float32Array(kvHeads * size);
-      for (let head = 0; head < kvHeads; head++) {
-        const start = this.#at(row, head, 0);
-        out.set(layer.subarray(start, start + size), head * size);
-      }
-      return out;
-    };
-    return { keys: this.#keys.map(compact), values: this.#values.map(compact) };
-  }
-
-  length(row: number): number {
-    return this.#lengths[row]!;
-  }
-
-  /** Makes room for the longest of the rows that will hold `tokens`; moves everything when the bucket changes. */
-  reserve(tokens: number): void {
-    const wanted = capacityFor(tokens);
-    // Shrinking waits until a quarter would do, so that a row around a boundary does not move the arena twice.
-    if (wanted > this.#capacity || wanted * 4 <= this.#capacity) this.#resize(wanted);
+    const end = count * kvHeads * this.capacity * headDim;
+    return this.#pieces.map((piece) => piece.subarray(0, end));
   }
 
   /**
    * Appends what a run returned.
    * @param newKeyValues the graph's output [layers * 2 * rows, kvHeads, tokens, headDim]
    */
-  append(rows: readonly number[], tokens: number, newKeyValues: Float32Array): void {
-    const { layers, kvHeads, headDim } = this.#shape;
+  append(rows: readonly KvRow[], tokens: number, newKeyValues: Float32Array): void {
+    const { kvHeads, headDim } = this.#shape;
     const size = tokens * headDim;
-    const headStride = this.#capacity * headDim;
-    const starts = rows.map((row) => this.#at(row, 0, this.#lengths[row]!));
+    const expected = this.#pieces.length * rows.length * kvHeads * size;
+    if (newKeyValues.length !== expected) {
+      throw new RangeError(
+        `${outputNames.newKeyValues}: ${newKeyValues.length} values, expected ${expected}`,
+      );
+    }
+    if (rows.some((row) => row.length + tokens > this.capacity)) {
+      throw new RangeError(`a row of ${this.capacity} tokens cannot take ${tokens} more`);
+    }
     let from = 0;
-    for (let layer = 0; layer < layers; layer++) {
-      from = scatter(newKeyValues, from, this.#keys[layer]!, { starts, heads: kvHeads, headStride, size });
-      from = scatter(newKeyValues, from, this.#values[layer]!, { starts, heads: kvHeads, headStride, size });
-    }
-    if (from !== newKeyValues.length) {
-      throw new RangeError(`${outputNames.newKeyValues}: ${newKeyValues.length} values, expected ${from}`);
-    }
-    for (const row of rows) this.#lengths[row]! += tokens;
-  }
-
-  /** Forgets a row. Its values become zero: masked padding is still multiplied, and NaN times zero is NaN. */
-  clear(row: number): void {
-    const size = this.length(row) * this.#shape.headDim;
-    for (const layer of [...this.#keys, ...this.#values]) {
-      for (let head = 0; head < this.#shape.kvHeads; head++) {
-        const start = this.#at(row, head, 0);
-        layer.fill(0, start, start + size);
-      }
-    }
-    this.#lengths[row] = 0;
-  }
-
-  swap(one: number, other: number): void {
-    const { kvHeads, headDim } = this.#shape;
-    const size = Math.max(this.length(one), this.length(other)) * headDim;
-    const kept = new Float32Array(size);
-    for (const layer of [...this.#keys, ...this.#values]) {
-      for (let head = 0; head < kvHeads; head++) {
-        const a = this.#at(one, head, 0);
-        const b = this.#at(other, head, 0);
-        kept.set(layer.subarray(a, a + size));
-        layer.copyWithin(a, b, b + size);
-        layer.set(kept, b);
-      }
-    }
-    const length = this.length(one);
-    this.#lengths[one] = this.length(other);
-    this.#lengths[other] = length;
-  }
-
-  get #rowStride(): number {
-    return this.#shape.kvHeads * this.#capacity * this.#shape.headDim;
-  }
-
-  #at(row: number, head: number, position: number): number {
-    return ((row * this.#shape.kvHeads + head) * this.#capacity + position) * this.#shape.headDim;
-  }
-
-  /** Zero pages until they are touched. */
-  #allocate(capacity: number): Float32Array<ArrayBuffer>[] {
-    const rowStride = this.#shape.kvHeads * capacity * this.#shape.headDim;
-    return Array.from({ length: this.#shape.layers }, () => new Float32Array(this.#rows * rowStride));
-  }
-
-  #resize(capacity: number): void {
-    const old = { keys: this.#keys, values: this.#values, stride: this.#rowStride, capacity: this.#capacity };
-    const keys = this.#allocate(capacity); // may fail; until both are there nothing has changed
-    const values = this.#allocate(capacity);
-    this.#capacity = capacity;
-    this.generation++;
-    this.#keys = keys;
-    this.#values = values;
-    const { kvHeads, headDim } = this.#shape;
-    const move = (from: readonly Float32Array[], to: readonly Float32Array[]) => {
-      for (const [layer, source] of from.entries()) {
-        for (let row = 0; row < this.#rows; row++) {
-          const size = this.length(row) * headDim;
-          if (size === 0) continue;
-          for (let head = 0; head < kvHeads; head++) {
-            const start = row * old.stride + head * old.capacity * headDim;
-            to[layer]!.set(source.subarray(start, start + size), this.#at(row, head, 0));
-          }
+    for (const piece of this.#pieces) {
+      for (const row of rows) {
+        for (let head = 0; head < kvHeads; head++) {
+          const to = this.#at(row, head, row.length);
+          // For one token a plain loop is faster than `set` of a subarray, which allocates.
+          if (tokens > 1) piece.set(newKeyValues.subarray(from, from + size), to);
+          else for (let i = 0; i < size; i++) piece[to + i] = newKeyValues[from + i]!;
+          from += size;
         }
       }
-    };
-    move(old.keys, this.#keys);
-    move(old.values, this.#values);
+    }
+    for (const row of rows) row.length += tokens;
+  }
+
+  /** Copies tokens [first, end) of one piece of a row to the same tokens of a row elsewhere. */
+  copyPiece(row: KvRow, index: number, to: KvRow, first: number, end: number): void {
+    const piece = this.#pieces[index]!;
+    for (let head = 0; head < this.#shape.kvHeads; head++) {
+      const source = piece.subarray(this.#at(row, head, first), this.#at(row, head, end));
+      to.arena.#pieces[index]!.set(source, to.arena.#at(to, head, first));
+    }
+    to.length = Math.max(to.length, end);
+  }
+
+  /** The reverse of `compact`, for an empty row. */
+  restore(row: KvRow, tokens: number, pieces: readonly Float32Array[]): void {
+    const size = tokens * this.#shape.headDim;
+    this.#eachHead((piece, head, index) => {
+      piece.set(pieces[index]!.subarray(head * size, (head + 1) * size), this.#at(row, head, 0));
+    });
+    row.length = tokens;
+  }
+
+  /** Writes a row without its padding: per piece [1, kvHeads, length, headDim]. */
+  compact(row: KvRow, out: readonly Float32Array[]): void {
+    const size = row.length * this.#shape.headDim;
+    this.#eachHead((piece, head, index) => {
+      const start = this.#at(row, head, 0);
+      out[index]!.set(piece.subarray(start, start + size), head * size);
+    });
+  }
+
+  get #pieceRowBytes(): number {
+    const { kvHeads, headDim } = this.#shape;
+    return kvHeads * this.capacity * headDim * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  #at(row: KvRow, head: number, token: number): number {
+    return ((row.index * this.#shape.kvHeads + head) * this.capacity + token) * this.#shape.headDim;
+  }
+
+  #eachHead(visit: (piece: Float32Array, head: number, index: number) => void): void {
+    for (const [index, piece] of this.#pieces.entries()) {
+      for (let head = 0; head < this.#shape.kvHeads; head++) visit(piece, head, index);
+    }
+  }
+
+  #commit(rows: number): void {
+    const bytes = rows * this.#pieceRowBytes;
+    for (const buffer of this.#buffers) buffer.resize(bytes);
+    this.#pieces = this.#buffers.map((buffer) => new Float32Array(buffer, 0, bytes / 4));
+    this.#committed = rows;
   }
 }

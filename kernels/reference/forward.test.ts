@@ -69,7 +69,7 @@ async function runInPieces(
   tokenIds: readonly number[],
 ): Promise<number[]> {
   const found: number[] = [];
-  runner.open("one", version);
+  runner.open("one", { adapterVersion: version, prefix: null });
   for (const [from, to] of [
     [0, 9],
     [9, 12],

@@ -2,7 +2,7 @@
 // preempted, resumed or batched otherwise draws the same. Not for secrets.
 
 /** The 32-bit finaliser of MurmurHash3 (Appleby), a bijection with full avalanche. */
-function mix(value: number): number {
+export function mix(value: number): number {
   let x = value >>> 0;
   x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
   x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);

@@ -20,6 +20,8 @@ import { StreamUsage, usageOf } from "./usage.ts";
 export const chatCompletions = jsonEndpoint({
   method: "post",
   path: "/v1/chat/completions",
+  access: "inference",
+  listener: "main",
   summary: "Answer a conversation",
   jsonBody: chatRequest,
   responses: {
@@ -28,7 +30,7 @@ export const chatCompletions = jsonEndpoint({
       content: { "application/json": { schema: chatAnswer }, "text/event-stream": { schema: chatChunk } },
     },
   },
-  async handle({ body, signal, record }, context) {
+  async handle({ body, signal, record, tenant }, context) {
     const { text } = context.readiness.serving;
     const generation = prepareGeneration(
       {
@@ -41,7 +43,7 @@ export const chatCompletions = jsonEndpoint({
         logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
         promptLogprobs: null,
       },
-      { signal, record },
+      { signal, record, tenant },
       context,
     );
     const writers = choiceWriters(body, generation, context);

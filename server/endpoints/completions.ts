@@ -22,12 +22,14 @@ const defaultMaxTokens = 16; // OpenAI's
 export const completions = jsonEndpoint({
   method: "post",
   path: "/v1/completions",
+  access: "inference",
+  listener: "main",
   summary: "Continue a text or token ids",
   jsonBody: completionRequest,
   responses: {
     200: jsonResponse("The choices; with stream, the same in server-sent events.", completionAnswer),
   },
-  async handle({ body, signal, record }, context) {
+  async handle({ body, signal, record, tenant }, context) {
     if (body.best_of && body.best_of !== (body.n ?? 1)) {
       throw new UnsupportedFieldError("best_of", "ask for n and choose among them");
     }
@@ -44,7 +46,7 @@ export const completions = jsonEndpoint({
         logprobs: body.logprobs ?? null,
         promptLogprobs: body.echo ? (body.logprobs ?? null) : null,
       },
-      { signal, record },
+      { signal, record, tenant },
       context,
     );
     const writers = choiceWriters(body, generation, context);

@@ -1,14 +1,20 @@
-// The contract of an endpoint: its OpenAPI description and its handler. Knows no particular route.
+// The contract of an endpoint: who may call it and where, its OpenAPI description and its handler. Knows no
+// particular route.
 
 import type { RouteConfig, z } from "@hono/zod-openapi";
 import type { ServerContext } from "../context.ts";
 import type { RequestRecord } from "../request-record.ts";
+import type { Access, Tenant } from "../tenancy/tenant.ts";
+
+/** The admin listener is bound apart, so that a network can tell it from the main one. */
+export type ListenerName = "main" | "admin";
 
 export type EndpointRequest<Body> = {
   readonly body: Body;
   readonly raw: Request;
   readonly signal: AbortSignal; // aborted when the client is gone
   readonly record: RequestRecord;
+  readonly tenant: Tenant; // `anonymous` on public routes
   readonly parameter: (name: string) => string; // of the path
 };
 
@@ -16,8 +22,10 @@ export type EndpointResponses = RouteConfig["responses"];
 
 /** An endpoint whose body is JSON has a schema; one without reads `raw` itself, or has no body. */
 export type Endpoint = {
-  readonly method: "get" | "post";
+  readonly method: "get" | "post" | "delete";
   readonly path: `/${string}`; // parameters in braces, as OpenAPI writes them
+  readonly access: Access; // the role that a key must cover
+  readonly listener: ListenerName | "both";
   readonly summary: string;
   readonly request?: RouteConfig["request"];
   readonly responses: EndpointResponses;

@@ -1,5 +1,6 @@
 // Every route of the server. Adding an endpoint is a file and a line here; /openapi.json lists it by itself.
 
+import { cancelRequest } from "./cancel-request.ts";
 import { chatCompletions } from "./chat-completions.ts";
 import { completions } from "./completions.ts";
 import type { Endpoint } from "./endpoint.ts";
@@ -7,13 +8,17 @@ import { getModel, listModels } from "./models.ts";
 import { health, metrics, ready, version } from "./status.ts";
 import { detokenize, tokenize } from "./tokenize.ts";
 import { uploadAdapter } from "./upload-adapter.ts";
+import { organizationUsage, usageReport } from "./usage-report.ts";
 
 export const endpoints = {
   completions,
   chatCompletions,
+  cancelRequest,
   listModels,
   getModel,
   uploadAdapter,
+  usageReport,
+  organizationUsage,
   tokenize,
   detokenize,
   health,

@@ -1,4 +1,4 @@
-// GET /v1/models and /v1/models/{id}: the base and every adapter, in vLLM's shape.
+// GET /v1/models and /v1/models/{id}: the base and every adapter that the key may call, in vLLM's shape.
 
 import { z } from "@hono/zod-openapi";
 import type { ServerContext } from "../context.ts";
@@ -24,13 +24,15 @@ type ModelCard = z.output<typeof modelCard>;
 export const listModels = plainEndpoint({
   method: "get",
   path: "/v1/models",
+  access: "inference",
+  listener: "main",
   summary: "List the base and the adapters",
   responses: {
     200: jsonResponse("The base first.", z.object({ object: z.literal("list"), data: z.array(modelCard) })),
   },
-  async handle(_, context) {
-    const { adapters } = context.readiness.serving;
-    const data = [baseCard(context), ...adapters.list().map((adapter) => adapterCard(adapter, context))];
+  async handle({ tenant }, context) {
+    const adapters = context.readiness.serving.adaptersOf(tenant).list();
+    const data = [baseCard(context), ...adapters.map((adapter) => adapterCard(adapter, context))];
     return Response.json({ object: "list", data });
   },
 });
@@ -38,13 +40,15 @@ export const listModels = plainEndpoint({
 export const getModel = plainEndpoint({
   method: "get",
   path: "/v1/models/{id}",
+  access: "inference",
+  listener: "main",
   summary: "Describe the base or one adapter",
   request: { params: z.object({ id: z.string() }) },
   responses: { 200: jsonResponse("The model.", modelCard) },
-  async handle({ parameter }, context) {
+  async handle({ parameter, tenant }, context) {
     const id = parameter("id");
     if (id === context.baseName) return Response.json(baseCard(context));
-    const adapter = context.readiness.serving.adapters.get(id);
+    const adapter = context.readiness.serving.adaptersOf(tenant).get(id);
     if (!adapter) throw new ModelNotFoundError(id, "model");
     return Response.json(adapterCard(adapter, context));
   },
@@ -65,7 +69,7 @@ function adapterCard(adapter: ServedAdapter, context: ServerContext): ModelCard 
   return card({
     id: adapter.id,
     created: Math.floor(adapter.createdAtMs / 1000),
-    root: adapter.directory,
+    root: adapter.location,
     parent: context.baseName,
     max_model_len: context.readiness.serving.engine.model.maxContext,
   });

@@ -9,6 +9,8 @@ const ok = jsonResponse("All is well.", z.object({ status: z.literal("ok") }));
 export const health = plainEndpoint({
   method: "get",
   path: "/health",
+  access: "public",
+  listener: "both",
   summary: "Whether the process lives; 503 once the engine has died, so that it is restarted",
   responses: { 200: ok },
   async handle(_, { readiness }) {
@@ -20,6 +22,8 @@ export const health = plainEndpoint({
 export const ready = plainEndpoint({
   method: "get",
   path: "/ready",
+  access: "public",
+  listener: "both",
   summary: "Whether requests can be served now; 503 says why not",
   responses: { 200: ok },
   async handle(_, { readiness }) {
@@ -31,6 +35,8 @@ export const ready = plainEndpoint({
 export const version = plainEndpoint({
   method: "get",
   path: "/version",
+  access: "public",
+  listener: "both",
   summary: "The server's version",
   responses: { 200: jsonResponse("The version.", z.object({ version: z.string() })) },
   async handle(_, { packageVersion }) {
@@ -41,6 +47,8 @@ export const version = plainEndpoint({
 export const metrics = plainEndpoint({
   method: "get",
   path: "/metrics",
+  access: "admin",
+  listener: "both",
   summary: "Prometheus metrics",
   responses: { 200: { description: "Exposition text.", content: { "text/plain": { schema: z.string() } } } },
   async handle(_, { metrics }) {

@@ -6,6 +6,7 @@ import { InvalidFieldError } from "../errors.ts";
 import { tokenIdList } from "../generation/bounded.ts";
 import { wellFormedText } from "../generation/sampling-fields.ts";
 import { resolveModel } from "../model-name.ts";
+import type { TenantAdapters } from "../served-adapters.ts";
 import { conversationFields } from "./chat-completions-contract.ts";
 import { conversationText } from "./conversation.ts";
 import { jsonEndpoint, jsonResponse } from "./endpoint.ts";
@@ -44,11 +45,13 @@ const tokenizeAnswer = z
 export const tokenize = jsonEndpoint({
   method: "post",
   path: "/tokenize",
+  access: "inference",
+  listener: "main",
   summary: "Token ids of a prompt or a conversation",
   jsonBody: tokenizeRequest,
   responses: { 200: jsonResponse("The token ids.", tokenizeAnswer) },
-  async handle({ body }, context) {
-    checkModel(body.model, context);
+  async handle({ body, tenant }, context) {
+    checkModel(body.model, context.readiness.serving.adaptersOf(tenant), context);
     const { text, engine } = context.readiness.serving;
     const { messages, prompt = "", add_special_tokens } = body;
     const source = messages ? conversationText({ ...body, messages }, text) : prompt;
@@ -72,11 +75,13 @@ const detokenizeRequest = z
 export const detokenize = jsonEndpoint({
   method: "post",
   path: "/detokenize",
+  access: "inference",
+  listener: "main",
   summary: "Text of token ids",
   jsonBody: detokenizeRequest,
   responses: { 200: jsonResponse("The text.", z.object({ prompt: z.string() }).openapi("DetokenizeAnswer")) },
-  async handle({ body }, context) {
-    checkModel(body.model, context);
+  async handle({ body, tenant }, context) {
+    checkModel(body.model, context.readiness.serving.adaptersOf(tenant), context);
     const { text, engine } = context.readiness.serving;
     const { vocabSize } = engine.model;
     const outside = body.tokens.findIndex((id) => id >= vocabSize);
@@ -86,8 +91,11 @@ export const detokenize = jsonEndpoint({
   },
 });
 
-function checkModel(model: string | null | undefined, context: ServerContext): void {
+function checkModel(
+  model: string | null | undefined,
+  adapters: TenantAdapters,
+  { baseName }: ServerContext,
+): void {
   if (model === null || model === undefined) return;
-  const { adapters } = context.readiness.serving;
-  resolveModel({ model, adapterId: null }, { baseName: context.baseName, adapter: (id) => adapters.get(id) });
+  resolveModel({ model, adapterId: null }, { baseName, adapter: (id) => adapters.get(id) });
 }

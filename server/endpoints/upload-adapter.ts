@@ -6,7 +6,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { z } from "@hono/zod-openapi";
-import type { AdapterVersion, NamedFile } from "../../adapters-store/store.ts";
+import type { NamedFile, StoredAdapter } from "../../adapters-store/store.ts";
 import { BodyTooLargeError, InvalidFieldError, UnknownFieldError } from "../errors.ts";
 import { type MultipartPart, readMultipart } from "../multipart.ts";
 import { jsonResponse, plainEndpoint } from "./endpoint.ts";
@@ -41,16 +41,19 @@ const uploadAnswer = z
 export const uploadAdapter = plainEndpoint({
   method: "post",
   path: "/v1/adapters",
+  access: "manage",
+  listener: "main",
   summary: "Upload an adapter and serve it under its id",
   request: { body: { required: true, content: { "multipart/form-data": { schema: uploadForm } } } },
   responses: { 201: jsonResponse("The adapter is served from now on.", uploadAnswer) },
-  async handle({ raw, signal }, context) {
-    const { adapters, uploadDirectory } = context.readiness.serving;
+  async handle({ raw, signal, tenant }, context) {
+    const { adaptersOf, uploadDirectory } = context.readiness.serving;
     const directory = join(uploadDirectory, randomUUID());
     await mkdir(directory, { recursive: true });
     try {
       const { id, files } = await receive(raw, { directory, signal });
-      return Response.json(answer(await adapters.add(id, { kind: "files", files })), { status: 201 });
+      const added = await adaptersOf(tenant).add(id, { kind: "files", files });
+      return Response.json(answer(added), { status: 201 });
     } finally {
       await rm(directory, { recursive: true, force: true });
     }
@@ -93,7 +96,7 @@ async function readId(part: MultipartPart): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
-function answer({ id, version, format, summary, filesIgnored, createdAtMs }: AdapterVersion) {
+function answer({ id, version, format, summary, filesIgnored, createdAtMs }: StoredAdapter) {
   return {
     id,
     object: "adapter",

@@ -5,7 +5,12 @@ import type { Generation } from "../generation/generation.ts";
 import type { SamplingFields } from "../generation/sampling-fields.ts";
 
 export const usageSchema = z
-  .object({ prompt_tokens: z.int(), completion_tokens: z.int(), total_tokens: z.int() })
+  .object({
+    prompt_tokens: z.int(),
+    completion_tokens: z.int(),
+    total_tokens: z.int(),
+    prompt_tokens_details: z.object({ cached_tokens: z.int() }),
+  })
   .openapi("Usage");
 
 export type Usage = z.output<typeof usageSchema>;
@@ -16,6 +21,7 @@ export function usageOf(generation: Pick<Generation, "promptTokens" | "completio
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens.total,
     total_tokens: promptTokens + completionTokens.total,
+    prompt_tokens_details: { cached_tokens: completionTokens.cachedPrompt.total },
   };
 }
 

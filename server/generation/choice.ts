@@ -18,6 +18,9 @@ export type ChoicePlan = {
   readonly skipSpecialTokens: boolean;
 };
 
+/** What is generated, and first of all how much of the prompt needed no work, if any. */
+export type EnginePiece = ChoicePiece | { readonly type: "cached"; readonly tokens: number };
+
 export type ChoicePiece =
   | { readonly type: "prompt"; readonly logprobs: readonly (TokenLogprob | null)[] }
   | {
@@ -42,11 +45,12 @@ export type ChoiceRunner = {
   readonly signal: AbortSignal;
 };
 
-export async function* generateChoice(plan: ChoicePlan, runner: ChoiceRunner): AsyncGenerator<ChoicePiece> {
+export async function* generateChoice(plan: ChoicePlan, runner: ChoiceRunner): AsyncGenerator<EnginePiece> {
   const { engine, text, signal } = runner;
   const pieces = new ChoiceText(plan, text);
   for await (const event of engine.generate(plan.request, signal)) {
     switch (event.type) {
+      case "cached":
       case "prompt":
         yield event;
         break;

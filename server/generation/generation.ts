@@ -3,15 +3,17 @@
 
 import { randomUUID } from "node:crypto";
 import type { ServerContext } from "../context.ts";
-import { resolveModel } from "../model-name.ts";
 import type { RequestRecord } from "../request-record.ts";
+import type { Tenant } from "../tenancy/tenant.ts";
+import { charged } from "../usage/charged.ts";
 import type { ChoicePiece, ChoicePlan } from "./choice.ts";
+import { leasedEngine } from "./leased-engine.ts";
 import { type PlanInput, planChoices } from "./plan-choices.ts";
 import { runChoices } from "./run-choices.ts";
 import type { SamplingFields } from "./sampling-fields.ts";
 import { TokenCount } from "./token-count.ts";
 
-export type GenerationInput = Omit<PlanInput, "id" | "adapter" | "fields"> & {
+export type GenerationInput = Omit<PlanInput, "id" | "tenant" | "adapter" | "fields"> & {
   readonly idPrefix: string;
   readonly fields: SamplingFields;
 };
@@ -24,7 +26,7 @@ export type Generation = {
   readonly withLogprobs: boolean;
   readonly signal: AbortSignal;
   readonly abort: () => void;
-  readonly completionTokens: { readonly total: number }; // grows as `pieces` is read
+  readonly completionTokens: Pick<TokenCount, "total" | "cachedPrompt">; // grow as `pieces` is read
 };
 
 /** The fields that every answer and every chunk starts with. */
@@ -35,38 +37,63 @@ export type AnswerHead = {
   readonly system_fingerprint: string;
 };
 
-/** Throws what planChoices and resolveModel throw; the engine hears of nothing until `pieces` is read. */
+/** Throws what planChoices and Compositions.resolve throw; the engine hears of nothing until `pieces` is read. */
 export function prepareGeneration(
   input: GenerationInput,
-  request: { readonly signal: AbortSignal; readonly record: RequestRecord },
+  request: { readonly signal: AbortSignal; readonly record: RequestRecord; readonly tenant: Tenant },
   context: ServerContext,
 ): Generation {
-  const { engine, text, adapters } = context.readiness.serving;
+  const { engine, text, adaptersOf, compositions, usage } = context.readiness.serving;
   const { fields, prompts } = input;
-  const resolved = resolveModel(
-    { model: fields.model, adapterId: fields.adapter_id ?? null },
+  const { record, tenant } = request;
+  const adapters = adaptersOf(tenant);
+  const resolved = compositions.resolve(
+    { model: fields.model, adapterId: fields.adapter_id ?? null, adapters: fields.adapters ?? null },
     { baseName: context.baseName, adapter: (id) => adapters.get(id) },
   );
-  const { record } = request;
   const id = randomUUID();
-  const plans = planChoices({ ...input, id, adapter: resolved.adapter }, { model: engine.model, text });
+  const plans = planChoices(
+    { ...input, id, tenant, adapter: resolved.adapter },
+    { model: engine.model, text },
+  );
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
   record.model = resolved.name;
   record.promptTokens = promptTokens;
-  const completionTokens = new TokenCount();
+  const completionTokens = new TokenCount(fields.n ?? 1);
   record.completionTokens = completionTokens;
+  const answerId = `${input.idPrefix}${id}`;
   const leaving = new AbortController();
+  const cancelling = new AbortController();
   const signal = AbortSignal.any([request.signal, leaving.signal]);
+  const pieces = runChoices(plans, {
+    engine: leasedEngine(engine, adapters),
+    text,
+    signal: AbortSignal.any([signal, cancelling.signal]),
+    metrics: context.metrics,
+  });
+  const charge = {
+    tenant,
+    model: resolved.name,
+    adapterVersion: resolved.usageVersion,
+    promptTokens,
+    mostCompletionTokens: plans.reduce((sum, { request: { maxTokens } }) => sum + maxTokens, 0),
+    completionTokens,
+    cachedPromptTokens: completionTokens.cachedPrompt,
+    signal: AbortSignal.any([signal, cancelling.signal]),
+  };
   return {
     head: {
-      id: `${input.idPrefix}${id}`,
+      id: answerId,
       created: Math.floor(Date.now() / 1000),
       model: resolved.name,
       system_fingerprint: `fp_${engine.model.fingerprint.slice(0, 12)}_${engine.model.quantization}`,
     },
     plans,
     promptTokens,
-    pieces: completionTokens.watch(runChoices(plans, { engine, text, signal, metrics: context.metrics })),
+    pieces: context.requests.track(
+      charged(completionTokens.watch(pieces), charge, { limits: context.limits, usage }),
+      { id: answerId, tenantId: tenant.id, cancelling },
+    ),
     withLogprobs: input.logprobs !== null,
     signal,
     abort: () => leaving.abort(),

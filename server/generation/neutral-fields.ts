@@ -40,7 +40,6 @@ const vllm = {
   allowed_token_ids: only("use logit_bias"),
   bad_words: only("use logit_bias"),
   logits_processors: only(leaveItOut),
-  priority: only("requests have one priority", 0),
   structured_outputs: only(noSteering),
   guided_json: only(noSteering),
   guided_regex: only(noSteering),

@@ -5,16 +5,19 @@ import { randomInt } from "node:crypto";
 import type { ServedModel } from "../../scheduler/protocol.ts";
 import { ContextLengthError, InvalidFieldError } from "../errors.ts";
 import type { ServedAdapter } from "../served-adapters.ts";
+import { InsufficientRoleError } from "../tenancy/errors.ts";
+import { roleCovers, type Tenant } from "../tenancy/tenant.ts";
 import type { TextModel } from "../text/text-model.ts";
 import type { ChoicePlan } from "./choice.ts";
 import type { SamplingFields } from "./sampling-fields.ts";
 
 export type PlanInput = {
   readonly id: string; // unique on this server; the engine's ids derive from it
+  readonly tenant: Tenant;
   readonly fields: Omit<SamplingFields, "model">;
   readonly prompts: readonly (readonly number[])[]; // token ids
   readonly promptParam: (index: number) => string; // what a complaint about a prompt names
-  readonly adapter: ServedAdapter | null;
+  readonly adapter: Pick<ServedAdapter, "version"> | null;
   readonly maxTokens: number | null; // null = defaultMaxTokens
   readonly defaultMaxTokens: (roomTokens: number) => number;
   readonly logprobs: number | null;
@@ -29,17 +32,22 @@ const maximumChoices = 2048;
 export function planChoices(input: PlanInput, target: PlanTarget): ChoicePlan[] {
   const { fields, prompts } = input;
   const perPrompt = fields.n ?? 1;
-  if (prompts.length * perPrompt > maximumChoices) {
+  const mostChoices = Math.min(maximumChoices, target.model.maxQueue); // others could never all be accepted
+  if (prompts.length * perPrompt > mostChoices) {
     throw new InvalidFieldError(
       "n",
-      `${prompts.length} prompts with n ${perPrompt} are more than ${maximumChoices} choices; send several requests`,
+      `${prompts.length} prompts with n ${perPrompt} are more than ${mostChoices} choices; send several requests`,
     );
   }
+  const priority = fields.priority ?? 0;
+  if (priority < 0 && !roleCovers(input.tenant.role, "admin")) throw new InsufficientRoleError("admin");
   const { vocabSize } = target.model;
   const stops = stopStrings(fields.stop, target.text);
   const stopTokenIds = fields.stop_token_ids ?? [];
   checkTokenIds(stopTokenIds, vocabSize, "stop_token_ids");
   const logitBias = readLogitBias(fields.logit_bias, vocabSize);
+  const { id: tenantId, weight, quotas } = input.tenant;
+  const tenant = { id: tenantId, weight, rowsAtOnce: quotas.rowsAtOnce };
   const seed = fields.seed === null || fields.seed === undefined ? randomInt(2 ** 32) : foldSeed(fields.seed);
   return prompts.flatMap((promptTokenIds, promptIndex) => {
     checkTokenIds(promptTokenIds, vocabSize, input.promptParam(promptIndex));
@@ -47,6 +55,9 @@ export function planChoices(input: PlanInput, target: PlanTarget): ChoicePlan[] 
     return Array.from({ length: perPrompt }, (_, choice) => ({
       request: {
         id: `${input.id}-${promptIndex * perPrompt + choice}`,
+        tenant,
+        priority,
+        timeoutMs: fields.timeout_ms ?? null,
         promptTokenIds,
         adapterVersion: input.adapter?.version ?? null,
         sampling: { ...samplingOf(fields), logitBias, seed: (seed + choice) >>> 0 },

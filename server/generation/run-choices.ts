@@ -1,7 +1,7 @@
 // Runs all choices of one HTTP request on the engine, meters them, and aborts them together.
 
 import type { GenerationMeter, Metrics } from "../metrics.ts";
-import { type ChoicePiece, type ChoicePlan, type ChoiceRunner, generateChoice } from "./choice.ts";
+import { type ChoicePlan, type ChoiceRunner, type EnginePiece, generateChoice } from "./choice.ts";
 import { merge } from "./merge.ts";
 
 export type ChoicesRunner = ChoiceRunner & { readonly metrics: Pick<Metrics, "startGeneration"> };
@@ -10,7 +10,7 @@ export type ChoicesRunner = ChoiceRunner & { readonly metrics: Pick<Metrics, "st
 export async function* runChoices(
   plans: readonly ChoicePlan[],
   runner: ChoicesRunner,
-): AsyncGenerator<readonly [index: number, piece: ChoicePiece]> {
+): AsyncGenerator<readonly [index: number, piece: EnginePiece]> {
   const leaving = new AbortController();
   const signal = AbortSignal.any([runner.signal, leaving.signal]);
   try {
@@ -20,7 +20,7 @@ export async function* runChoices(
   }
 }
 
-async function* metered(plan: ChoicePlan, runner: ChoicesRunner): AsyncGenerator<ChoicePiece> {
+async function* metered(plan: ChoicePlan, runner: ChoicesRunner): AsyncGenerator<EnginePiece> {
   const meter = runner.metrics.startGeneration({ promptTokens: plan.request.promptTokenIds.length });
   try {
     for await (const piece of generateChoice(plan, runner)) {
@@ -32,7 +32,7 @@ async function* metered(plan: ChoicePlan, runner: ChoicesRunner): AsyncGenerator
   }
 }
 
-function observe(piece: ChoicePiece, meter: GenerationMeter): void {
+function observe(piece: EnginePiece, meter: GenerationMeter): void {
   if (piece.type === "token") meter.token();
   if (piece.type === "finished") meter.finished(piece);
 }

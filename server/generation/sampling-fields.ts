@@ -2,6 +2,7 @@
 // extra ones with vLLM's.
 
 import { z } from "@hono/zod-openapi";
+import { compositionFields } from "../composition-fields.ts";
 import { boundedList, boundedRecord, tokenIdList } from "./bounded.ts";
 import { neutralFields } from "./neutral-fields.ts";
 
@@ -23,6 +24,7 @@ export const samplingFields = {
   ...neutralFields,
   model: wellFormedText.min(1).openapi({ description: "The base's name, an adapter's id, or base:adapter." }),
   adapter_id: nullable(wellFormedText).openapi({ description: "LoRAX's way to name the adapter." }),
+  ...compositionFields,
   temperature: nullable(z.number().min(0).max(2)),
   top_p: nullable(z.number().gt(0).max(1)),
   top_k: nullable(z.int().min(-1)).openapi({ description: "-1 and 0 turn it off." }),
@@ -44,6 +46,13 @@ export const samplingFields = {
   return_tokens_as_token_ids: nullable(z.boolean()),
   return_token_ids: nullable(z.boolean()).openapi({
     description: "Adds token_ids to every choice; the default is true where the model has no tokenizer.",
+  }),
+  priority: nullable(z.int().min(-1000).max(1000)).openapi({
+    description:
+      "vLLM's: a lower value runs earlier and may take the rows of higher ones; default 0. Below 0 needs a key with the role admin.",
+  }),
+  timeout_ms: nullable(z.int().min(1).max(86_400_000)).openapi({
+    description: "The request ends with an error when it is not done so many milliseconds after it came.",
   }),
   stream: nullable(z.boolean()),
   stream_options: nullable(

@@ -70,6 +70,16 @@ export function integer(of: { default: number; min: number; max: number; help: s
   };
 }
 
+/** A whole number whose absence means something; `defaultText` says what. */
+export function optionalInteger(of: {
+  defaultText: string;
+  min: number;
+  max: number;
+  help: string;
+}): Option<number | null> {
+  return { ...integer({ ...of, default: of.min }), defaultText: of.defaultText, default: () => null };
+}
+
 export function choice<const Choice extends string>(of: {
   choices: readonly Choice[];
   default: NoInfer<Choice>;

@@ -22,6 +22,10 @@ test("defaults", () => {
   assert.deepEqual(readOptions([], home), {
     host: "127.0.0.1",
     port: 8000,
+    keys: null,
+    insecureNoKeys: "no",
+    adminHost: "127.0.0.1",
+    adminPort: null,
     model: null,
     adapters: null,
     data: "/xdg/data/cotenant",
@@ -31,6 +35,16 @@ test("defaults", () => {
     maxRows: 16,
     maxContext: 0,
     threads: 0,
+    policy: "fair-share",
+    deviceSlots: 0,
+    ttftTargetMs: 2000,
+    tpotTargetMs: 200,
+    maxQueue: 1024,
+    maxQueuePerTenant: 256,
+    maxKvBytes: 0,
+    prefixCacheBytes: 268_435_456,
+    sharePrefixes: "no",
+    hostCacheBytes: null,
     logLevel: "info",
   });
 });

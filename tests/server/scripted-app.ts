@@ -4,6 +4,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { StoredAdapter } from "../../adapters-store/store.ts";
 import { projections } from "../../kernels/adapter.ts";
 import type { Engine } from "../../scheduler/engine.ts";
 import {
@@ -13,15 +14,19 @@ import {
   type ServedModel,
 } from "../../scheduler/protocol.ts";
 import { type App, createApp } from "../../server/app.ts";
-import type { Serving } from "../../server/context.ts";
+import type { ServerContext, Serving } from "../../server/context.ts";
 import type { CompletionAnswer } from "../../server/endpoints/completions-contract.ts";
+import { RunningRequests } from "../../server/generation/running-requests.ts";
 import type { ErrorBody } from "../../server/http-error.ts";
-import { createLogger } from "../../server/logger.ts";
+import { createLogger, type Logger } from "../../server/logger.ts";
 import { Metrics } from "../../server/metrics.ts";
 import { Readiness } from "../../server/readiness.ts";
 import { ServedAdapters } from "../../server/served-adapters.ts";
+import { type Keyring, openToAll } from "../../server/tenancy/keyring.ts";
+import { RateLimits } from "../../server/tenancy/rate-limits.ts";
 import { loadTextParts } from "../../server/text/load-text.ts";
 import { TextModel } from "../../server/text/text-model.ts";
+import { openUsageLedger } from "../../server/usage/ledger.ts";
 
 export const tinyDirectory = fileURLToPath(new URL("../../models/tiny", import.meta.url));
 
@@ -29,13 +34,49 @@ export type Script = (request: GenerationRequest, signal: AbortSignal) => AsyncI
 
 export type ScriptedApp = {
   readonly app: App;
+  readonly admin: App; // the admin listener's
+  readonly context: ServerContext;
+  readonly adapters: ServedAdapters;
   readonly text: TextModel;
   readonly readiness: Readiness<Serving>;
   readonly requests: readonly GenerationRequest[]; // what the engine was asked
   readonly post: (path: string, body: unknown, init?: RequestInit) => Promise<Response>;
 };
 
-export type ScriptedOptions = { readonly text?: TextModel };
+export type ScriptedOptions = {
+  readonly text?: TextModel;
+  readonly keyring?: Keyring; // default: no keys
+  readonly logger?: Logger;
+};
+
+/** An adapter as a store might hand it out; tenant default's are shared. */
+export function scriptedVersion(owner: string, id: string): StoredAdapter {
+  const modulesMatched = { count: 1, names: ["q: layers 0"] };
+  return {
+    owner,
+    id,
+    version: `${owner}:${id}@1`,
+    format: "peft",
+    summary: {
+      kinds: ["low-rank"],
+      ranks: null,
+      modulesMatched,
+      modulesUnmatched: [],
+      sizeBytes: 1,
+      decodedBytes: 1,
+    },
+    sizeBytes: 1,
+    uploadedBytes: 1,
+    filesIgnored: [],
+    metadata: {},
+    lineage: null,
+    createdAtMs: 0,
+    location: `/adapters of ${owner}/${id}`,
+    pinned: false,
+    shared: owner === "default",
+    expiresAtMs: null,
+  };
+}
 
 export const finished = (reason: "stop" | "length", stopTokenId: number | null = null): GenerationEvent => ({
   type: "finished",
@@ -73,24 +114,37 @@ export async function scriptedApp(
     close: async () => {},
   };
   const readiness = new Readiness<Serving>();
-  const context = {
+  const logger = options.logger ?? createLogger("silent");
+  const usage = openUsageLedger({ path: ":memory:", logger });
+  const context: ServerContext = {
     baseName: "tiny",
     readiness,
+    keyring: options.keyring ?? openToAll,
+    limits: new RateLimits({ tokensSince: (tenantId, seconds) => usage.tokensSince(tenantId, seconds) }),
+    requests: new RunningRequests(),
     metrics: new Metrics({ baseName: "tiny", source: () => null }),
-    logger: createLogger("silent"),
+    logger,
     startedAtSeconds: 0,
     packageVersion: "0.0.0",
   };
   const app = createApp(context);
+  const stored = new Map<string, StoredAdapter>();
   const store = {
-    add: () => Promise.reject(new Error("not scripted")),
+    add: async ({ owner, id }: { owner: string; id: string }) => {
+      const added = scriptedVersion(owner, id);
+      stored.set(`${owner} ${id}`, added);
+      return added;
+    },
     decode: async () => ({ modules: [] }),
+    get: ({ owner, id }: { owner: string; id: string }) => stored.get(`${owner} ${id}`),
+    usage: () => ({ adapters: 0, versions: 0, sizeBytes: 0 }),
   };
-  const adapters = new ServedAdapters({ store, engine, baseName: "tiny" });
+  const adapters = new ServedAdapters({ store, engine, baseName: "tiny", hostCacheBytes: 1024 });
   const uploadDirectory = join(tmpdir(), "cotenant-scripted");
+  const adaptersOf: Serving["adaptersOf"] = (tenant) => adapters.of(tenant);
   readiness.transition({
     name: "ready",
-    serving: { engine, text, adapters, baseRoot: "tiny", uploadDirectory },
+    serving: { engine, text, adaptersOf, allAdapters: adapters, usage, baseRoot: "tiny", uploadDirectory },
   });
   const post = async (path: string, body: unknown, init: RequestInit = {}) =>
     app.request(path, {
@@ -99,7 +153,8 @@ export async function scriptedApp(
       body: typeof body === "string" ? body : JSON.stringify(body),
       ...init,
     });
-  return { app, text, readiness, requests, post };
+  const admin = createApp(context, "admin");
+  return { app, admin, context, adapters, text, readiness, requests, post };
 }
 
 export async function completionOf(response: Response): Promise<CompletionAnswer> {
@@ -130,6 +185,7 @@ const model: ServedModel = {
   layers: 1,
   maxContext: 1024,
   maxRows: 4,
+  maxQueue: 2048,
   eosTokenIds: [2],
   targets: {
     layers: 1,

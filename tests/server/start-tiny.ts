@@ -5,12 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import OpenAI from "openai";
+import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { type ServeOptions, startServer } from "../../server/start.ts";
 
 export const tinyName = "tiny";
 
 export type TinyServer = {
   readonly url: string;
+  readonly adminUrl: string | null;
   readonly client: OpenAI;
   readonly adapters: readonly string[]; // ids
   readonly [Symbol.asyncDispose]: () => Promise<void>;
@@ -23,6 +25,8 @@ export async function startTiny(overrides: Partial<ServeOptions> = {}): Promise<
   const server = await startServer({
     host: "127.0.0.1",
     port: 0,
+    admin: null,
+    keysFile: null,
     modelDirectory: join(repository, "models/tiny"),
     modelName: tinyName,
     adaptersDirectory: null,
@@ -33,11 +37,14 @@ export async function startTiny(overrides: Partial<ServeOptions> = {}): Promise<
     maxRows: 16,
     maxContext: 0,
     threads: 0,
+    scheduling: defaultScheduling,
+    hostCacheBytes: 2 ** 28,
     logLevel: "silent",
     ...overrides,
   });
   return {
     url: server.url,
+    adminUrl: server.adminUrl,
     client: new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "none", maxRetries: 0 }),
     adapters: server.adapters.map(({ id }) => id),
     async [Symbol.asyncDispose]() {

@@ -61,6 +61,7 @@ test("usage counts the token that ended the text, as vLLM does", async () => {
     prompt_tokens: 1,
     completion_tokens: written + 1,
     total_tokens: written + 2,
+    prompt_tokens_details: { cached_tokens: 0 },
   });
 });
 

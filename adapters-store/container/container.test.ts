@@ -1,0 +1,267 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { test } from "node:test";
+import { deflateSync, inflateSync } from "node:zlib";
+import { type AdapterModule, type DecodedAdapter, moduleArrays } from "../../kernels/adapter.ts";
+import { encodeLedger, replay } from "../codecs/ledger.ts";
+import { bytesOf } from "../codecs/tensor-codec.ts";
+import { memorySource } from "./byte-source.ts";
+import { everyKind, fixtureBase, lowRank } from "./container-fixture.ts";
+import { encodeModule } from "./encode-module.ts";
+import { readContainer, readManifest } from "./read-container.ts";
+import { type ContainerContent, type EncodedModule, writeContainer } from "./write-container.ts";
+
+const { targets } = fixtureBase;
+const read = (bytes: Uint8Array) => readContainer(memorySource(bytes), fixtureBase);
+
+function contentOf(adapter: DecodedAdapter): ContainerContent {
+  return {
+    baseFingerprint: fixtureBase.fingerprint,
+    lineage: { operation: "merge", parents: ["v1", "v2"], parameters: { weight: 0.5, mode: "linear" } },
+    metadata: { title: "Größe", "": "empty" },
+    modules: adapter.modules.map((module) => encodeModule(module, { codec: "f32" }, targets)),
+  };
+}
+
+const write = (adapter: DecodedAdapter) => writeContainer(contentOf(adapter));
+
+test("every kind comes back, with lineage and metadata", () => {
+  const adapter = everyKind();
+  const bytes = write(adapter);
+  const container = read(bytes);
+  assert.deepEqual(container.adapter, adapter);
+  const { lineage, metadata } = contentOf(adapter);
+  assert.deepEqual(container.manifest.lineage, lineage);
+  assert.deepEqual(container.manifest.metadata, metadata);
+  assert.deepEqual(readManifest(memorySource(bytes)), container.manifest);
+  const shifted = Buffer.concat([Uint8Array.of(0), bytes]).subarray(1); // no alignment is taken for granted
+  assert.deepEqual(read(shifted).adapter, adapter);
+});
+
+test("a module's scale multiplies its b alone, in any codec", () => {
+  const [module] = lowRank(targets, 2, { layers: 1, projections: ["q"] }).modules as [
+    Extract<AdapterModule, { kind: "low-rank" }>,
+  ];
+  const encoded = encodeModule(module, { codec: "ternary", density: 0.5 }, targets);
+  const withScale = (scale: number) =>
+    read(writeContainer({ ...contentOf({ modules: [] }), modules: [{ ...encoded, scale }] })).adapter
+      .modules[0];
+  const [plain, scaled] = [withScale(1), withScale(-3)].map((each) => new Map(moduleArrays(each!)));
+  assert.deepEqual(scaled!.get("a"), plain!.get("a"));
+  const expected = plain!.get("b")!.map((value) => value * -3); // a zero's sign says nothing
+  assert.ok(scaled!.get("b")!.every((value, i) => value === expected[i]));
+  assert.ok(expected.some((value) => value !== 0));
+});
+
+test("a ledger's tensors take their places one after another", () => {
+  const steps = [
+    { seed: 1, scalar: 0.5 },
+    { seed: 2, scalar: -0.25 },
+  ];
+  const entry = (layer: number): EncodedModule => ({
+    kind: "low-rank",
+    layer,
+    projection: "q",
+    own: 2,
+    scale: 1,
+    tensors: {
+      a: { codec: "ledger", shape: [2, 8], bytes: bytesOf(Float32Array.of(0.125)) },
+      b: { codec: "ledger", shape: [2, 12], bytes: bytesOf(Float32Array.of(0)) },
+    },
+  });
+  const bytes = writeContainer({
+    ...contentOf({ modules: [] }),
+    modules: [entry(0), entry(2)],
+    ledger: encodeLedger(77, steps),
+  });
+  const made = (deviation: number, first: number, count: number) =>
+    replay([{ seed: 77, scalar: deviation }, ...steps], first, count);
+  assert.deepEqual(read(bytes).adapter.modules, [
+    { kind: "low-rank", layer: 0, projection: "q", rank: 2, a: made(0.125, 0, 16), b: made(0, 16, 24) },
+    { kind: "low-rank", layer: 2, projection: "q", rank: 2, a: made(0.125, 40, 16), b: made(0, 56, 24) },
+  ]);
+});
+
+test("another base is refused before the tensors are looked at", () => {
+  const bytes = write(everyKind());
+  bytes[bytes.length - 1]! ^= 1;
+  assert.throws(() => readContainer(memorySource(bytes), { targets, fingerprint: "another" }), {
+    code: "adapter_base_mismatch",
+    message: /base-fingerprint.*another/,
+  });
+  assert.throws(() => read(bytes), { code: "container_hash_mismatch" });
+});
+
+// biome-ignore lint/suspicious/noExplicitAny: hostile manifests are built by hand
+type Json = any;
+const refusals: [what: string, code: string, message: RegExp, change: (manifest: Json) => void][] = [
+  ["an unknown field", "container_malformed", /unknown field "extra"/, (m) => (m.modules[0].extra = 1)],
+  ["a missing field", "container_malformed", /lacks sha256/, (m) => delete m.sha256],
+  ["an unknown kind", "container_malformed", /kind "lora"/, (m) => (m.modules[0].kind = "lora")],
+  ["a prototype's name as kind", "container_malformed", /kind/, (m) => (m.modules[0].kind = "constructor")],
+  ["an unknown codec", "container_codec_unknown", /zip/, (m) => (m.modules[0].tensors.a.codec = "zip")],
+  [
+    "indices' codec on floats",
+    "container_codec_unknown",
+    /u32/,
+    (m) => (m.modules[0].tensors.a.codec = "u32"),
+  ],
+  ["another rank", "adapter_wrong_shape", /\[3,8\].*\[4,8\]/, (m) => (m.modules[0].rank = 4)],
+  ["a huge rank", "container_too_large", /bytes when decoded/, hugeRank],
+  ["a negative length", "container_malformed", /bytes = -4/, (m) => (m.modules[0].tensors.a.bytes = -4)],
+  ["a longer tensor", "container_truncated", /the file has/, (m) => (m.modules[0].tensors.a.bytes += 4)],
+  ["a shorter tensor", "container_malformed", /follow the last/, (m) => (m.modules[0].tensors.a.bytes -= 4)],
+  ["an unknown layer", "module_not_supported", /layers 0 to 2/, (m) => (m.modules[0].layer = 3)],
+  ["two of a kind", "adapter_module_duplicate", /twice/, (m) => (m.modules[1] = m.modules[0])],
+  ["no modules", "no_modules_matched", /no modules/, (m) => (m.modules = [])],
+  ["a prefix that lacks a layer", "adapter_wrong_shape", /2 of 3 layers/, dropPrefix],
+  ["scale infinity", "container_malformed", /scale/, (m) => (m.modules[0].scale = null)],
+  ["too large a scale", "non_finite_weights", /q, low-rank's b/, (m) => (m.modules[0].scale = 1e300)],
+  ["more channels than inputs", "adapter_wrong_shape", /room for 8/, manyChannels],
+  ["a metadata number", "container_malformed", /metadata/, (m) => (m.metadata = { a: 1 })],
+  ["a lineage list", "container_malformed", /lineage/, (m) => (m.lineage = [])],
+];
+
+for (const [what, code, message, change] of refusals) {
+  test(`refuses ${what}`, () => {
+    const bytes = rewrite(write(everyKind()), (text) => {
+      const manifest = JSON.parse(text);
+      change(manifest);
+      return JSON.stringify(manifest);
+    });
+    assert.throws(() => read(bytes), { name: "AdapterError", code, message });
+  });
+}
+
+test("refuses duplicate keys, text that is not JSON, and manifests that state other lengths", () => {
+  const intact = write(everyKind());
+  const refused = (bytes: Uint8Array, message: RegExp) =>
+    assert.throws(() => read(bytes), { code: "container_malformed", message });
+  refused(
+    rewrite(intact, (text) => text.replace('"kind"', '"kind":"scale","kind"')),
+    /"kind" twice/,
+  );
+  refused(
+    rewrite(intact, () => "{"),
+    /not JSON/,
+  );
+  refused(
+    rewrite(intact, () => "[]"),
+    /no object/,
+  );
+  const states = (textBytes: number) => {
+    const bytes = Buffer.from(intact);
+    bytes.writeUInt32LE(textBytes, 16);
+    return bytes;
+  };
+  refused(states(10), /inflated/);
+  refused(states(4 << 20), /length that it states/);
+  refused(states(2 ** 31), /more than/);
+  const bomb = rewrite(intact, () => `{"base":"${"a".repeat(5 << 20)}"}`);
+  refused(bomb, /more than/);
+});
+
+test("refuses infinite values and indices that do not ascend", () => {
+  const change = (make: (module: AdapterModule) => void) => {
+    const adapter = everyKind();
+    for (const module of adapter.modules) make(module);
+    return write(adapter);
+  };
+  const infinite = change((module) => {
+    if (module.kind === "prefix") module.values[3] = Infinity;
+  });
+  assert.throws(() => read(infinite), { code: "non_finite_weights", message: /layer 0, prefix's values/ });
+  const content = contentOf(everyKind());
+  const withIndices = (indices: Uint32Array) => {
+    const modules = content.modules.map((module) => {
+      if (module.kind !== "sparse") return module;
+      const tensor = { codec: "u32", shape: [4], bytes: bytesOf(indices) } as const;
+      return { ...module, tensors: { ...module.tensors, indices: tensor } };
+    });
+    return writeContainer({ ...content, modules });
+  };
+  assert.doesNotThrow(() => read(withIndices(Uint32Array.of(0, 1, 2, 159))));
+  for (const indices of [
+    Uint32Array.of(0, 1, 1, 2),
+    Uint32Array.of(3, 2, 4, 5),
+    Uint32Array.of(0, 1, 2, 160),
+  ]) {
+    assert.throws(() => read(withIndices(indices)), {
+      code: "container_tensor_malformed",
+      message: /ascend/,
+    });
+  }
+});
+
+test("a small file cannot ask for much memory or time", () => {
+  const ledger = encodeLedger(
+    1,
+    Array.from({ length: 100_000 }, (_, seed) => ({ seed, scalar: 1 })),
+  );
+  const rank = 1 << 20;
+  const deviation = bytesOf(Float32Array.of(1));
+  const module: EncodedModule = {
+    kind: "low-rank",
+    layer: 0,
+    projection: "q",
+    own: rank,
+    scale: 1,
+    tensors: {
+      a: { codec: "ledger", shape: [rank, 8], bytes: deviation },
+      b: { codec: "ledger", shape: [rank, 12], bytes: deviation },
+    },
+  };
+  const bytes = writeContainer({ ...contentOf({ modules: [] }), modules: [module], ledger });
+  assert.throws(() => read(bytes), { code: "container_too_large", message: /too long to replay/ });
+});
+
+test("refuses other files and versions", () => {
+  const intact = write(everyKind());
+  for (const size of [0, 7, 19])
+    assert.throws(() => read(intact.slice(0, size)), { code: "container_malformed" });
+  assert.throws(() => read(Buffer.from("GGUF".repeat(100))), { code: "container_malformed" });
+  const newer = Buffer.from(intact);
+  newer.writeUInt32LE(2, 8);
+  assert.throws(() => read(newer), { code: "container_version_unsupported" });
+});
+
+test("writing needs a module", () => {
+  assert.throws(() => write({ modules: [] }), { code: "no_modules_matched" });
+});
+
+function hugeRank(manifest: Json): void {
+  const [module] = manifest.modules;
+  module.rank = 2 ** 27;
+  module.tensors.a.shape[0] = module.rank;
+  module.tensors.b.shape[0] = module.rank;
+}
+
+function manyChannels(manifest: Json): void {
+  const module = manifest.modules.find(({ kind }: Json) => kind === "channels");
+  module.channels = 9;
+}
+
+function dropPrefix(manifest: Json): void {
+  manifest.modules = manifest.modules.filter(({ kind, layer }: Json) => kind !== "prefix" || layer !== 1);
+}
+
+/** The same tensors under another manifest. */
+function rewrite(bytes: Uint8Array, change: (text: string) => string): Uint8Array {
+  const file = Buffer.from(bytes);
+  const storedBytes = file.readUInt32LE(12);
+  const tensors = file.subarray(Math.ceil((20 + storedBytes) / 64) * 64);
+  const text = Buffer.from(change(inflateSync(file.subarray(20, 20 + storedBytes)).toString()));
+  const stored = deflateSync(text);
+  const head = Buffer.alloc(Math.ceil((20 + stored.length) / 64) * 64);
+  head.write("cotenant");
+  head.writeUInt32LE(1, 8);
+  head.writeUInt32LE(stored.length, 12);
+  head.writeUInt32LE(text.length, 16);
+  stored.copy(head, 20);
+  assert.equal(createHash("sha256").update(tensors).digest("hex"), sha256Of(bytes));
+  return Buffer.concat([head, tensors]);
+}
+
+function sha256Of(bytes: Uint8Array): string {
+  return readManifest(memorySource(bytes)).sha256;
+}

@@ -1,0 +1,85 @@
+// What a thread of decode-pool.ts can be asked for: a kind of job is one line of the table. Synchronous and heavy.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { DecodedAdapter } from "../kernels/adapter.ts";
+import { assertBounded } from "../kernels/adapter-bounds.ts";
+import { AdapterError } from "../kernels/errors.ts";
+import { composeAdapters, isFiniteAdapter } from "./combine/compose.ts";
+import {
+  type CompressionOptions,
+  type CompressionSource,
+  compress,
+  type PackedAdapter,
+} from "./compress/compress.ts";
+import { uniformEncodings } from "./compress/module-groups.ts";
+import { type PackSource, pack } from "./compress/pack.ts";
+import { type DecodeJob, decodeAdapter } from "./decode-adapter.ts";
+import { exportPeft, type PeftExport } from "./export-peft.ts";
+import { containerExtension } from "./formats/cotenant.ts";
+
+export type CompressJob = { readonly source: CompressionSource; readonly options: CompressionOptions };
+
+export type ComposeJob = { readonly parts: readonly WeightedAdapter[] };
+
+export type WeightedAdapter = {
+  readonly adapter: DecodedAdapter;
+  readonly weight: number; // of what belongs to no layer: embedding and head
+  readonly layerWeights: readonly number[]; // by layer
+};
+
+/** Both keep every bit of the weights. */
+export type ExportJob =
+  | ({ readonly format: "peft"; readonly adapter: DecodedAdapter } & PeftExport)
+  | ({ readonly format: "cotenant"; readonly directory: string } & PackSource);
+
+export const poolJobs = {
+  decode: decodeAdapter,
+  inspect(job: DecodeJob) {
+    const { summary, version } = decodeAdapter(job);
+    return { summary, version };
+  },
+  compress: ({ source, options }: CompressJob) => withOwnBuffer(compress(source, options)),
+  compose: ({ parts }: ComposeJob) => ({ adapter: compose(parts) }),
+  export: exportFiles,
+} as const;
+
+export type PoolJobs = typeof poolJobs;
+export type JobKind = keyof PoolJobs;
+export type JobInput<Kind extends JobKind> = Parameters<PoolJobs[Kind]>[0];
+export type JobOutput<Kind extends JobKind> = ReturnType<PoolJobs[Kind]>;
+
+/** Throws AdapterError `adapters_not_composable`, `adapter_values_too_large`. */
+function compose(parts: readonly WeightedAdapter[]): DecodedAdapter {
+  const composed = composeAdapters(
+    parts.map(({ adapter, weight, layerWeights }) => ({
+      adapter,
+      weightOf: (layer) => (layer === null ? weight : layerWeights[layer]!),
+    })),
+  );
+  if (!isFiniteAdapter(composed)) {
+    throw new AdapterError(
+      "adapter_values_too_large",
+      "the weighted adapters have values beyond float32; use smaller weights",
+    );
+  }
+  assertBounded(composed);
+  return composed;
+}
+
+/** Writes into the directory; the names of the files. Throws AdapterError `adapter_export_unsupported`. */
+function exportFiles(job: ExportJob): { readonly fileNames: readonly string[] } {
+  if (job.format === "peft") {
+    exportPeft(job.adapter, job);
+    return { fileNames: ["adapter_config.json", "adapter_model.safetensors"] };
+  }
+  const name = `adapter${containerExtension}`;
+  const { container } = pack(job, uniformEncodings({ codec: "f32" }));
+  writeFileSync(join(job.directory, name), container);
+  return { fileNames: [name] };
+}
+
+/** Small buffers of Node share their memory, which cannot be transferred then. */
+function withOwnBuffer<Packed extends Pick<PackedAdapter, "container">>(packed: Packed) {
+  return { ...packed, container: new Uint8Array(packed.container) };
+}

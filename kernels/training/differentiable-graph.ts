@@ -1,0 +1,195 @@
+// Reverse-mode differentiation of an ONNX graph while it is written: an operation says how its result is computed
+// and how its inputs' gradients follow from the result's. Knows the operations of a transformer layer's two-dimensional
+// values, [tokens, width]; the layer itself it does not know.
+//
+// A value's nodes are written when first asked for, so a backward graph recomputes only what some gradient reads.
+
+import { type AttributeValue, GraphBuilder } from "../onnx/graph-builder.ts";
+
+type NodeOptions = {
+  readonly outputs?: number | readonly string[];
+  readonly attributes?: Record<string, AttributeValue>;
+};
+
+export class Value {
+  readonly #write: () => string;
+  readonly #gradients: string[] = [];
+  #name: string | null = null;
+
+  constructor(write: () => string) {
+    this.#write = write;
+  }
+
+  /** The tensor's name in the graph. */
+  get name(): string {
+    this.#name ??= this.#write();
+    return this.#name;
+  }
+
+  addGradient(name: string): void {
+    this.#gradients.push(name);
+  }
+
+  /** The sum of all that was added, or null where the loss does not depend on the value. */
+  gradient(graph: DifferentiableGraph): string | null {
+    const [first, ...others] = this.#gradients;
+    if (first === undefined) return null;
+    return others.reduce((sum, other) => graph.node("Add", [sum, other]), first);
+  }
+}
+
+type LowRankInputs = { readonly a: string; readonly b: string; readonly scale: string };
+
+export class DifferentiableGraph {
+  readonly builder = new GraphBuilder();
+  readonly #steps: (() => void)[] = []; // of the backward pass, in forward order
+  readonly #constants = new Map<number, string>();
+
+  value(write: () => string): Value {
+    return new Value(write);
+  }
+
+  /** A value of several results, `backward` being called once with the gradients of all, if any is wanted. */
+  operation(results: readonly Value[], backward: (gradients: (string | null)[]) => void): void {
+    this.#steps.push(() => {
+      const gradients = results.map((result) => result.gradient(this));
+      if (gradients.some((gradient) => gradient !== null)) backward(gradients);
+    });
+  }
+
+  /** A value of one result. */
+  differentiable(write: () => string, backward: (gradient: string) => void): Value {
+    const result = new Value(write);
+    this.operation([result], ([gradient]) => backward(gradient!));
+    return result;
+  }
+
+  /** Writes the nodes of all gradients, once the gradients of the graph's results have been added to them. */
+  differentiate(): void {
+    for (const step of this.#steps.toReversed()) step();
+  }
+
+  node(operator: string, inputs: readonly string[], options: NodeOptions = {}): string {
+    return this.builder.node(operator, inputs, options)[0]!;
+  }
+
+  matmul(
+    x: string,
+    y: string,
+    options: { readonly transA?: 1; readonly transB?: 1; readonly alpha?: number } = {},
+  ): string {
+    const { alpha, ...transposed } = options;
+    const scaled = alpha === undefined ? {} : { alpha: { float: alpha } };
+    return this.builder.contrib("FusedMatMul", [x, y], { attributes: { ...transposed, ...scaled } })[0]!;
+  }
+
+  reshape(x: string, shape: readonly number[]): string {
+    return this.node("Reshape", [x, this.builder.integers(shape)]);
+  }
+
+  transpose(x: string, perm: readonly number[]): string {
+    return this.node("Transpose", [x], { attributes: { perm } });
+  }
+
+  constant(value: number): string {
+    let name = this.#constants.get(value);
+    if (name === undefined) {
+      name = this.node("Constant", [], { attributes: { value_float: { float: value } } });
+      this.#constants.set(value, name);
+    }
+    return name;
+  }
+
+  add(x: Value, y: Value): Value {
+    return this.differentiable(
+      () => this.node("Add", [x.name, y.name]),
+      (gradient) => {
+        x.addGradient(gradient);
+        y.addGradient(gradient);
+      },
+    );
+  }
+
+  /** x Wᵀ + bias; W [out, in] and the bias are frozen. */
+  linear(x: Value, weight: string, bias: string | null): Value {
+    return this.differentiable(
+      () => {
+        const y = this.matmul(x.name, weight, { transB: 1 });
+        return bias === null ? y : this.node("Add", [y, bias]);
+      },
+      (gradient) => x.addGradient(this.matmul(gradient, weight)),
+    );
+  }
+
+  /**
+   * (x aᵀ) scale b, with a [rank, in], b [rank, out], scale [1].
+   * @param onGradient receives the names of a's and b's gradients
+   */
+  lowRank(
+    x: Value,
+    { a, b, scale }: LowRankInputs,
+    onGradient: (gradients: { readonly a: string; readonly b: string }) => void,
+  ): Value {
+    const read = this.value(() => this.node("Mul", [this.matmul(x.name, a, { transB: 1 }), scale]));
+    return this.differentiable(
+      () => this.matmul(read.name, b),
+      (gradient) => {
+        const readGradient = this.node("Mul", [this.matmul(gradient, b, { transB: 1 }), scale]);
+        onGradient({
+          a: this.matmul(readGradient, x.name, { transA: 1 }),
+          b: this.matmul(read.name, gradient, { transA: 1 }),
+        });
+        x.addGradient(this.matmul(readGradient, a));
+      },
+    );
+  }
+
+  /** Consecutive columns of x, one value for each width. */
+  splitColumns(x: Value, widths: readonly number[]): Value[] {
+    let names: string[] | null = null;
+    const split = () =>
+      this.builder.node("Split", [x.name, this.builder.integers(widths)], {
+        outputs: widths.length,
+        attributes: { axis: 1 },
+      });
+    const parts = widths.map((_, index) =>
+      this.value(() => {
+        names ??= split();
+        return names[index]!;
+      }),
+    );
+    // Called only when all parts have gradients: the layer reads every one of them.
+    this.operation(parts, (gradients) =>
+      x.addGradient(this.node("Concat", gradients as string[], { attributes: { axis: 1 } })),
+    );
+    return parts;
+  }
+
+  /** Root-mean-square norm (arXiv 1910.07467) of consecutive pieces of `width` values each. */
+  norm(x: Value, weight: string, shape: { readonly width: number; readonly epsilon: number }): Value {
+    const pieces = this.value(() => this.reshape(x.name, [-1, shape.width]));
+    let results: string[] | null = null; // [normed, one over the root of the mean square]
+    const run = () => {
+      results ??= this.builder.node("SimplifiedLayerNormalization", [pieces.name, weight], {
+        outputs: 2,
+        attributes: { axis: -1, epsilon: { float: shape.epsilon } },
+      });
+      return results;
+    };
+    return this.differentiable(
+      () => this.node("Reshape", [run()[0]!, this.node("Shape", [x.name])]),
+      (gradient) => {
+        const inverse = run()[1]!;
+        const weighted = this.node("Mul", [this.reshape(gradient, [-1, shape.width]), weight]);
+        const unit = this.node("Mul", [pieces.name, inverse]);
+        const along = this.node("ReduceMean", [
+          this.node("Mul", [weighted, unit]),
+          this.builder.integers([-1]),
+        ]);
+        const across = this.node("Sub", [weighted, this.node("Mul", [unit, along])]);
+        const change = this.node("Mul", [across, inverse]);
+        x.addGradient(this.node("Reshape", [change, this.node("Shape", [x.name])]));
+      },
+    );
+  }
+}

@@ -1,0 +1,102 @@
+// Log-probabilities of the scored tokens and their gradients by the last hidden states, gathered slice by slice of
+// the vocabulary. Keeps per scored token four rows of the hidden width and no logits.
+
+import { floatTensor, type Session } from "../session.ts";
+import { addNormGradient, type NormParameters, normRow } from "./final-norm.ts";
+import { lossInputs, lossOutputs } from "./loss-graph.ts";
+import type { HeadSlice } from "./prepared-weights.ts";
+import type { TokenRange } from "./token-layout.ts";
+
+type Scored = readonly { readonly at: number; readonly tokenId: number }[];
+
+export class HeadLoss {
+  readonly #scored: Scored;
+  readonly #width: number;
+  readonly #norm: NormParameters;
+  readonly #hidden: Float32Array; // [tokens, hidden], before the norm
+  readonly #normed: Float32Array; // [scored, hidden]
+  readonly #targetRows: Float32Array; // [scored, hidden]
+  readonly #targetLogits: Float64Array;
+  readonly #mean: Float32Array; // [scored, hidden]
+  readonly #maximum: Float32Array;
+  readonly #sum: Float32Array;
+
+  constructor(scored: Scored, hidden: Float32Array, norm: NormParameters) {
+    const width = norm.weight.length;
+    this.#scored = scored;
+    this.#width = width;
+    this.#norm = norm;
+    this.#hidden = hidden;
+    this.#normed = new Float32Array(scored.length * width);
+    this.#targetRows = new Float32Array(scored.length * width);
+    this.#targetLogits = new Float64Array(scored.length);
+    this.#mean = new Float32Array(scored.length * width);
+    this.#maximum = new Float32Array(scored.length).fill(Number.NEGATIVE_INFINITY);
+    this.#sum = new Float32Array(scored.length);
+    for (const [index, { at }] of scored.entries()) {
+      normRow(row(hidden, at - 1, width), norm, row(this.#normed, index, width));
+    }
+  }
+
+  async addSlice(session: Session, slice: HeadSlice, range: TokenRange): Promise<void> {
+    const { from, to } = range;
+    const count = to - from;
+    const width = this.#width;
+    const sliceRows = slice.rows.length / width;
+    for (let index = from; index < to; index++) this.#takeTarget(index, slice, sliceRows);
+    const rows = (values: Float32Array, columns: number) =>
+      floatTensor(values.subarray(from * columns, to * columns), [count, columns]);
+    const outputs = await session.run({
+      [lossInputs.normed]: rows(this.#normed, width),
+      [lossInputs.head]: floatTensor(slice.rows, [sliceRows, width]),
+      [lossInputs.maximum]: rows(this.#maximum, 1),
+      [lossInputs.sum]: rows(this.#sum, 1),
+      [lossInputs.mean]: rows(this.#mean, width),
+    });
+    this.#maximum.set(outputs[lossOutputs.maximum]!, from);
+    this.#sum.set(outputs[lossOutputs.sum]!, from);
+    this.#mean.set(outputs[lossOutputs.mean]!, from * width);
+  }
+
+  /** [scored], once all slices are in. */
+  logprobs(): Float64Array {
+    return this.#targetLogits.map(
+      (logit, index) => logit - this.#maximum[index]! - Math.log(this.#sum[index]!),
+    );
+  }
+
+  /**
+   * The loss' gradient by the last hidden states, [tokens, hidden].
+   * @param slopes [scored], of the loss by each log-probability
+   */
+  hiddenGradient(slopes: ArrayLike<number>): Float32Array {
+    const width = this.#width;
+    const out = new Float32Array(this.#hidden.length);
+    const gradient = new Float32Array(width);
+    for (const [index, { at }] of this.#scored.entries()) {
+      const target = row(this.#targetRows, index, width);
+      const mean = row(this.#mean, index, width);
+      const sum = this.#sum[index]!;
+      for (let i = 0; i < width; i++) gradient[i] = target[i]! - mean[i]! / sum;
+      const x = row(this.#hidden, at - 1, width);
+      addNormGradient({ x, gradient, factor: slopes[index]! }, this.#norm, row(out, at - 1, width));
+    }
+    return out;
+  }
+
+  #takeTarget(index: number, { firstRow, rows }: HeadSlice, sliceRows: number): void {
+    const place = this.#scored[index]!.tokenId - firstRow;
+    if (place < 0 || place >= sliceRows) return;
+    const width = this.#width;
+    const target = row(rows, place, width);
+    row(this.#targetRows, index, width).set(target);
+    const normed = row(this.#normed, index, width);
+    let logit = 0;
+    for (let i = 0; i < width; i++) logit += target[i]! * normed[i]!;
+    this.#targetLogits[index] = logit;
+  }
+}
+
+function row(values: Float32Array, index: number, width: number): Float32Array {
+  return values.subarray(index * width, (index + 1) * width);
+}

@@ -1,0 +1,209 @@
+// One transformer layer as an ONNX graph without weights: they enter as inputs, so one graph serves all layers of a
+// model. Written twice: forward, and forward with backward, which recomputes from the layer's input what it needs.
+//
+// Dimensions: S new tokens, P earlier ones whose keys and values are there, K kv heads of width D.
+
+import type { Projection } from "../adapter.ts";
+import type { ModelConfig } from "../model-config.ts";
+import { adapterTargets } from "../model-family.ts";
+import type { PreparedLayer } from "../prepare/layout.ts";
+import { DifferentiableGraph, type Value } from "./differentiable-graph.ts";
+import { attention, gated, rotate } from "./layer-operations.ts";
+
+/** The layer's matrices and vectors, by their names in the prepared layout. */
+export type LayerWeight = keyof PreparedLayer;
+
+export const layerInputs = {
+  hidden: "hidden", // [S, hidden]
+  positions: "positions", // [1, S], rows of cos and sin
+  cos: "cos", // [S, rotated / 2]
+  sin: "sin",
+  mask: "mask", // [G S, P + S], added to scores
+  pastKeys: "past.keys", // [P, K D], rotated
+  pastValues: "past.values",
+  keySplit: "key_split", // [P, S]
+  weight: (name: LayerWeight) => `weight.${name}`,
+  a: (projection: Projection) => `${projection}.a`, // [rank, in]
+  b: (projection: Projection) => `${projection}.b`, // [rank, out]
+  scale: (projection: Projection) => `${projection}.scale`, // [1]
+  // Of the loss, by what the layer gave:
+  outputGradient: "output.gradient", // [S, hidden]
+  keysGradient: "keys.gradient", // [S, K D], from later tokens
+  valuesGradient: "values.gradient",
+} as const;
+
+export const layerOutputs = {
+  output: "output", // [S, hidden]
+  keys: "keys", // [S, K D]
+  values: "values",
+  hiddenGradient: "hidden.gradient", // [S, hidden]
+  pastKeysGradient: "past.keys.gradient", // [P, K D]
+  pastValuesGradient: "past.values.gradient",
+  aGradient: (projection: Projection) => `${projection}.a.gradient`,
+  bGradient: (projection: Projection) => `${projection}.b.gradient`,
+} as const;
+
+/** Which of the layer's optional parts the model has, and each weight's shape. */
+export type LayerShape = { readonly config: ModelConfig; readonly layer: PreparedLayer };
+
+/** @returns a model with outputs `output`, `keys`, `values` */
+export function buildForwardLayer(shape: LayerShape): Uint8Array {
+  const writer = new LayerWriter(shape);
+  const { output, keys, values } = writer.layer();
+  const { hiddenSize, kvHeads, headDim } = shape.config;
+  writer.output(output.name, layerOutputs.output, ["S", hiddenSize]);
+  writer.output(keys.name, layerOutputs.keys, ["S", kvHeads * headDim]);
+  writer.output(values.name, layerOutputs.values, ["S", kvHeads * headDim]);
+  return writer.graph.builder.finish();
+}
+
+/** @returns a model with the outputs that are gradients */
+export function buildBackwardLayer(shape: LayerShape): Uint8Array {
+  const writer = new LayerWriter(shape);
+  const { config } = shape;
+  const keyWidth = config.kvHeads * config.headDim;
+  const { hidden, output, keys, values, past } = writer.layer();
+  output.addGradient(writer.input(layerInputs.outputGradient, ["S", config.hiddenSize]));
+  keys.addGradient(writer.input(layerInputs.keysGradient, ["S", keyWidth]));
+  values.addGradient(writer.input(layerInputs.valuesGradient, ["S", keyWidth]));
+  writer.graph.differentiate();
+  const gradient = (value: Value, name: string, width: number) =>
+    writer.output(value.gradient(writer.graph)!, name, ["n", width]);
+  gradient(hidden, layerOutputs.hiddenGradient, config.hiddenSize);
+  gradient(past.keys, layerOutputs.pastKeysGradient, keyWidth);
+  gradient(past.values, layerOutputs.pastValuesGradient, keyWidth);
+  for (const [name, { node, width }] of writer.adapterGradients) writer.output(node, name, ["r", width]);
+  return writer.graph.builder.finish();
+}
+
+type LinearSite = "o" | "gate" | "up" | "down";
+
+class LayerWriter {
+  readonly graph = new DifferentiableGraph();
+  readonly adapterGradients = new Map<string, { readonly node: string; readonly width: number }>();
+  readonly #config: ModelConfig;
+  readonly #weights: PreparedLayer;
+  readonly #rotary: { positions: string; cos: string; sin: string };
+  readonly #dimensions: number;
+
+  constructor({ config, layer }: LayerShape) {
+    this.#config = config;
+    this.#weights = layer;
+    this.#dimensions = config.rotaries[0]!.dimensions;
+    const half = this.#dimensions / 2;
+    this.graph.builder.input(layerInputs.positions, "int64", [1, "S"]);
+    this.#rotary = {
+      positions: layerInputs.positions,
+      cos: this.input(layerInputs.cos, ["S", half]),
+      sin: this.input(layerInputs.sin, ["S", half]),
+    };
+    this.input(layerInputs.mask, ["GS", "keys"]);
+  }
+
+  input(name: string, shape: readonly (number | string)[]): string {
+    return this.graph.builder.input(name, "float32", shape);
+  }
+
+  output(node: string, name: string, shape: readonly (number | string)[]): void {
+    this.graph.node("Identity", [node], { outputs: [name] });
+    this.graph.builder.output(name, "float32", shape);
+  }
+
+  layer() {
+    const { graph } = this;
+    const { hiddenSize, activation } = this.#config;
+    const name = this.input(layerInputs.hidden, ["S", hiddenSize]);
+    const hidden = graph.value(() => name);
+    const { context, ...rest } = this.#attention(this.#norm(hidden, "attentionNorm"));
+    const attended = graph.add(hidden, this.#norm(this.#linear(context, "o"), "attentionOutputNorm"));
+    const normed = this.#norm(attended, "mlpNorm");
+    const inputs = { gate: this.#linear(normed, "gate"), up: this.#linear(normed, "up") };
+    const inner = gated(graph, inputs, activation);
+    const output = graph.add(attended, this.#norm(this.#linear(inner, "down"), "mlpOutputNorm"));
+    return { hidden, output, ...rest };
+  }
+
+  #attention(normed: Value) {
+    const { graph } = this;
+    const { heads, kvHeads, headDim } = this.#config;
+    const { shapes } = adapterTargets(this.#config);
+    const fused = graph.linear(normed, this.#weight("qkv")!, this.#weight("qkvBias"));
+    const [q, k, v] = graph.splitColumns(fused, [shapes.q.out, shapes.k.out, shapes.v.out]);
+    const rotated = (x: Value, norm: "queryNorm" | "keyNorm", count: number) =>
+      rotate(graph, this.#norm(x, norm), {
+        ...this.#rotary,
+        heads: count,
+        headDim,
+        dimensions: this.#dimensions,
+      });
+    const queries = rotated(this.#adapted(q!, normed, "q"), "queryNorm", heads);
+    const keys = rotated(this.#adapted(k!, normed, "k"), "keyNorm", kvHeads);
+    const values = this.#adapted(v!, normed, "v");
+    const split = graph.builder.input(layerInputs.keySplit, "int64", [2]);
+    const all = {
+      keys: this.#afterPast(keys, layerInputs.pastKeys, split),
+      values: this.#afterPast(values, layerInputs.pastValues, split),
+    };
+    const seen = { keys: all.keys.joined, values: all.values.joined };
+    const context = attention(graph, { queries, ...seen, mask: layerInputs.mask }, this.#config);
+    return { context, keys, values, past: { keys: all.keys.past, values: all.values.past } };
+  }
+
+  /** Earlier tokens' rows in front of the new ones'. */
+  #afterPast(rows: Value, pastName: string, split: string): { past: Value; joined: Value } {
+    const { graph } = this;
+    const name = this.input(pastName, ["P", this.#config.kvHeads * this.#config.headDim]);
+    const past = graph.value(() => name);
+    const joined = graph.differentiable(
+      () => graph.node("Concat", [name, rows.name], { attributes: { axis: 0 } }),
+      (gradient) => {
+        const [ofPast, ofRows] = graph.builder.node("Split", [gradient, split], {
+          outputs: 2,
+          attributes: { axis: 0 },
+        });
+        past.addGradient(ofPast!);
+        rows.addGradient(ofRows!);
+      },
+    );
+    return { past, joined };
+  }
+
+  #linear(x: Value, site: LinearSite): Value {
+    return this.#adapted(
+      this.graph.linear(x, this.#weight(site)!, this.#weight(`${site}Bias`)),
+      x,
+      site,
+    );
+  }
+
+  #adapted(y: Value, x: Value, projection: Projection): Value {
+    const { in: inWidth, out } = adapterTargets(this.#config).shapes[projection];
+    const rank = `r_${projection}`;
+    const inputs = {
+      a: this.input(layerInputs.a(projection), [rank, inWidth]),
+      b: this.input(layerInputs.b(projection), [rank, out]),
+      scale: this.input(layerInputs.scale(projection), [1]),
+    };
+    const added = this.graph.lowRank(x, inputs, ({ a, b }) => {
+      this.adapterGradients.set(layerOutputs.aGradient(projection), { node: a, width: inWidth });
+      this.adapterGradients.set(layerOutputs.bGradient(projection), { node: b, width: out });
+    });
+    return this.graph.add(y, added);
+  }
+
+  /** The identity where the family has no such norm. */
+  #norm(x: Value, norm: "attentionNorm" | "mlpNorm" | "attentionOutputNorm" | "mlpOutputNorm" | "queryNorm" | "keyNorm"): Value {
+    const weight = this.#weight(norm);
+    if (weight === null) return x;
+    const { hiddenSize, headDim, normEpsilon: epsilon } = this.#config;
+    const width = norm === "queryNorm" || norm === "keyNorm" ? headDim : hiddenSize;
+    return this.graph.norm(x, weight, { width, epsilon });
+  }
+
+  #weight(name: LayerWeight): string | null {
+    const weight = this.#weights[name];
+    if (weight === null) return null;
+    const shape = "length" in weight ? [weight.length] : [weight.rows, weight.columns];
+    return this.input(layerInputs.weight(name), shape);
+  }
+}

@@ -1,0 +1,137 @@
+// The operations of a transformer layer that are not linear maps or norms, with their gradients: rotation, attention,
+// the gated activation.
+
+import type { ModelConfig } from "../model-config.ts";
+import type { DifferentiableGraph, Value } from "./differentiable-graph.ts";
+
+export type RotaryNames = { readonly positions: string; readonly cos: string; readonly sin: string };
+
+/**
+ * Rotates heads of x [tokens, heads * headDim]. The gradient turns back: cos stays, sin changes its sign, which holds
+ * for scaled tables too, since the transpose of a scaled rotation is the scaled rotation back.
+ */
+export function rotate(
+  graph: DifferentiableGraph,
+  x: Value,
+  rotary: RotaryNames & { readonly heads: number; readonly headDim: number; readonly dimensions: number },
+): Value {
+  const { heads, headDim, dimensions, positions, cos, sin } = rotary;
+  const attributes = { num_heads: heads, rotary_embedding_dim: dimensions < headDim ? dimensions : 0 };
+  const turn = (y: string, sine: string) => {
+    const batch = graph.reshape(y, [1, -1, heads * headDim]);
+    const [turned] = graph.builder.contrib("RotaryEmbedding", [batch, positions, cos, sine], {
+      attributes: { interleaved: 0, ...attributes },
+    });
+    return graph.reshape(turned!, [-1, heads * headDim]);
+  };
+  return graph.differentiable(
+    () => turn(x.name, sin),
+    (gradient) => x.addGradient(turn(gradient, graph.node("Neg", [sin]))),
+  );
+}
+
+/**
+ * Attention of queries [S, heads * headDim] over keys and values [keys, kvHeads * headDim].
+ * @param mask name of what is added to the scores, [G S, keys]: the G query heads of a kv head are rows of one matrix
+ */
+export function attention(
+  graph: DifferentiableGraph,
+  inputs: {
+    readonly queries: Value;
+    readonly keys: Value;
+    readonly values: Value;
+    readonly mask: string;
+  },
+  config: Pick<ModelConfig, "heads" | "kvHeads" | "headDim" | "attentionScale">,
+): Value {
+  const { heads, kvHeads, headDim, attentionScale: alpha } = config;
+  const { queries, keys, values, mask } = inputs;
+  const groups = heads / kvHeads;
+  const queryMajor = (x: string) => {
+    const split = graph.reshape(x, [-1, kvHeads, groups, headDim]);
+    return graph.reshape(graph.transpose(split, [1, 2, 0, 3]), [kvHeads, -1, headDim]); // [K, G S, D]
+  };
+  const tokenMajor = (x: string) => {
+    const split = graph.reshape(x, [kvHeads, groups, -1, headDim]);
+    return graph.reshape(graph.transpose(split, [2, 0, 1, 3]), [-1, heads * headDim]);
+  };
+  const keyMajor = (x: string) => graph.transpose(graph.reshape(x, [-1, kvHeads, headDim]), [1, 0, 2]); // [K, keys, D]
+  const keyTokens = (x: string) => graph.reshape(graph.transpose(x, [1, 0, 2]), [-1, kvHeads * headDim]);
+
+  const q = graph.value(() => queryMajor(queries.name));
+  const k = graph.value(() => keyMajor(keys.name));
+  const v = graph.value(() => keyMajor(values.name));
+  const shares = graph.value(() => {
+    const scores = graph.matmul(q.name, k.name, { transB: 1, alpha });
+    return graph.node("Softmax", [graph.node("Add", [scores, mask])], { attributes: { axis: -1 } });
+  }); // [K, G S, keys]
+  const context = graph.value(() => graph.matmul(shares.name, v.name)); // [K, G S, D]
+  return graph.differentiable(
+    () => tokenMajor(context.name),
+    (gradient) => {
+      const contextGradient = queryMajor(gradient);
+      values.addGradient(keyTokens(graph.matmul(shares.name, contextGradient, { transA: 1 })));
+      const shareGradient = graph.matmul(contextGradient, v.name, { transB: 1 });
+      // The sum over keys of share times its gradient, by the shorter way over the head's dimensions.
+      const mean = graph.node("ReduceSum", [
+        graph.node("Mul", [contextGradient, context.name]),
+        graph.builder.integers([-1]),
+      ]);
+      const scoreGradient = graph.node("Mul", [shares.name, graph.node("Sub", [shareGradient, mean])]);
+      queries.addGradient(tokenMajor(graph.matmul(scoreGradient, k.name, { alpha })));
+      keys.addGradient(keyTokens(graph.matmul(scoreGradient, q.name, { transA: 1, alpha })));
+    },
+  );
+}
+
+/** activation(gate) * up */
+export function gated(
+  graph: DifferentiableGraph,
+  inputs: { readonly gate: Value; readonly up: Value },
+  activation: ModelConfig["activation"],
+): Value {
+  const { gate, up } = inputs;
+  const { write, slope } = activations[activation];
+  const activated = graph.value(() => write(graph, gate.name));
+  return graph.differentiable(
+    () => graph.node("Mul", [activated.name, up.name]),
+    (gradient) => {
+      up.addGradient(graph.node("Mul", [gradient, activated.name]));
+      const onActivated = graph.node("Mul", [gradient, up.name]);
+      gate.addGradient(graph.node("Mul", [onActivated, slope(graph, gate.name, activated.name)]));
+    },
+  );
+}
+
+type Activation = {
+  readonly write: (graph: DifferentiableGraph, x: string) => string;
+  readonly slope: (graph: DifferentiableGraph, x: string, y: string) => string;
+};
+
+const activations = {
+  /** y = x s with s the sigmoid: y' = s + y (1 - s) */
+  silu: {
+    write: (graph, x) => graph.builder.contrib("QuickGelu", [x], { attributes: { alpha: { float: 1 } } })[0]!,
+    slope: (graph, x, y) => {
+      const sigmoid = graph.node("Sigmoid", [x]);
+      return graph.node("Sub", [graph.node("Add", [sigmoid, y]), graph.node("Mul", [y, sigmoid])]);
+    },
+  },
+  /** y = x h with h = (1 + tanh u) / 2, u = c x + d x³: y' = h + 2 x h (1 - h) (c + 3 d x²) */
+  "gelu-tanh": {
+    write: (graph, x) => graph.builder.contrib("FastGelu", [x])[0]!,
+    slope: (graph, x, y) => {
+      const c = Math.sqrt(2 / Math.PI);
+      const d = c * 0.044715;
+      const times = (one: string, other: string) => graph.node("Mul", [one, other]);
+      const plus = (one: string, other: string) => graph.node("Add", [one, other]);
+      const square = times(x, x);
+      const inner = times(x, plus(graph.constant(c), times(square, graph.constant(d))));
+      const half = graph.constant(0.5);
+      const share = plus(times(graph.node("Tanh", [inner]), half), half);
+      const innerSlope = plus(graph.constant(2 * c), times(square, graph.constant(6 * d)));
+      const rest = graph.node("Sub", [graph.constant(1), share]);
+      return plus(share, times(times(y, rest), innerSlope));
+    },
+  },
+} as const satisfies Record<ModelConfig["activation"], Activation>;

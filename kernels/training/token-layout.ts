@@ -1,0 +1,96 @@
+// Where a batch's tokens lie: sequences one after another, cut into windows that need not end where a sequence ends,
+// since masks keep sequences apart. Gives the windows' masks and rotary rows; knows no values.
+
+import type { ModelConfig } from "../model-config.ts";
+import { RotaryTable } from "../rotary.ts";
+
+export type TrainingSequence = {
+  readonly tokenIds: readonly number[];
+  /** Tokens whose log-probability, given those before them, the objective reads: ascending, never the first. */
+  readonly scored: readonly number[];
+};
+
+/** Tokens [from, to). */
+export type TokenRange = { readonly from: number; readonly to: number };
+
+export class TokenLayout {
+  readonly tokenIds: readonly number[];
+  /** Of all sequences, in order: the token that is scored, and `at - 1` is where its logits come from. */
+  readonly scored: readonly { readonly at: number; readonly tokenId: number }[];
+  readonly windows: readonly TokenRange[];
+  readonly #config: ModelConfig;
+  readonly #start: Int32Array; // [tokens], of the token's sequence
+  readonly #rotaries: readonly { readonly cos: Float32Array; readonly sin: Float32Array }[]; // [tokens, half] each
+
+  /** @throws RangeError for a sequence without tokens, or with its first token scored */
+  constructor(config: ModelConfig, sequences: readonly TrainingSequence[], windowTokens: number) {
+    this.#config = config;
+    this.tokenIds = sequences.flatMap(({ tokenIds }) => tokenIds);
+    this.#start = new Int32Array(this.tokenIds.length);
+    const scored: { at: number; tokenId: number }[] = [];
+    const starts: number[] = [];
+    let start = 0;
+    for (const { tokenIds, scored: own } of sequences) {
+      if (tokenIds.length === 0) throw new RangeError("a training sequence has no tokens");
+      for (const at of own) {
+        if (!(at > 0 && at < tokenIds.length)) throw new RangeError(`token ${at} cannot be scored`);
+        scored.push({ at: start + at, tokenId: tokenIds[at]! });
+      }
+      this.#start.fill(start, start, start + tokenIds.length);
+      starts.push(start);
+      start += tokenIds.length;
+    }
+    this.scored = scored;
+    this.windows = cut(this.tokenIds.length, windowTokens);
+    this.#rotaries = config.rotaries.map((rotary) => {
+      const table = new RotaryTable(rotary);
+      const size = this.tokenIds.length * table.halfDimensions;
+      const rows = { cos: new Float32Array(size), sin: new Float32Array(size) };
+      for (const [index, { tokenIds }] of sequences.entries()) {
+        table.fill({ ...rows, row: starts[index]! }, 0, tokenIds.length, tokenIds.length);
+      }
+      return rows;
+    });
+  }
+
+  /** cos and sin of a window's tokens, [tokens, half] each. */
+  rotary(layer: number, { from, to }: TokenRange): { cos: Float32Array; sin: Float32Array; half: number } {
+    const index = this.#config.layerRotary[layer]!;
+    const half = this.#config.rotaries[index]!.dimensions / 2;
+    const { cos, sin } = this.#rotaries[index]!;
+    return { cos: cos.subarray(from * half, to * half), sin: sin.subarray(from * half, to * half), half };
+  }
+
+  /** The first token that any of the window's tokens sees in the layer. */
+  firstSeen(layer: number, { from }: TokenRange): number {
+    return this.#firstSeenBy(layer, from); // later tokens see no earlier ones
+  }
+
+  /** What is added to scores: 0 where a token may look, minus infinity elsewhere. [groups * tokens, keys] */
+  mask(layer: number, window: TokenRange): Float32Array {
+    const { heads, kvHeads } = this.#config;
+    const first = this.firstSeen(layer, window);
+    const keys = window.to - first;
+    const size = (window.to - window.from) * keys;
+    const mask = new Float32Array((heads / kvHeads) * size).fill(Number.NEGATIVE_INFINITY, 0, size);
+    for (let token = window.from; token < window.to; token++) {
+      const row = (token - window.from) * keys - first;
+      mask.fill(0, row + this.#firstSeenBy(layer, token), row + token + 1);
+    }
+    for (let at = size; at < mask.length; at += size) mask.copyWithin(at, 0, size);
+    return mask;
+  }
+
+  #firstSeenBy(layer: number, token: number): number {
+    const window = this.#config.layerWindow[layer] ?? Number.POSITIVE_INFINITY;
+    return Math.max(this.#start[token]!, token - window + 1);
+  }
+}
+
+/** Consecutive ranges of `size`, the last one shorter. */
+export function cut(count: number, size: number): TokenRange[] {
+  return Array.from({ length: Math.ceil(count / size) }, (_, index) => ({
+    from: index * size,
+    to: Math.min(count, (index + 1) * size),
+  }));
+}

@@ -1,0 +1,61 @@
+// What the first request to an adapter waits for: one client asks every adapter twice in a row, and the first
+// answer's wait for its first token is compared with the second's.
+
+import { atLeast, atMost } from "../check.ts";
+import { fixedLength } from "../lengths.ts";
+import { timeToFirstTokenMs } from "../request-record.ts";
+import { Samples } from "../samples.ts";
+import { type Phase, type Scenario, ScenarioError } from "../scenario.ts";
+import { noErrors } from "./expectations.ts";
+
+const defaultCount = 32;
+const mostExtraMs = 40;
+const promptTokens = 32;
+const outputTokens = 4;
+
+export const coldAdapters: Scenario = {
+  summary: "each of --count (32) adapters twice in a row; generated ones (--model) are surely cold",
+  passes: `the median of first minus second time to first token is at most ${mostExtraMs} ms`,
+  async run(stage) {
+    const adapters = await stage.adapters(stage.options.count ?? defaultCount);
+    if (adapters.length < 2) throw new ScenarioError("cold-adapters needs two adapters or more");
+    if (stage.options.checkpoint === null) {
+      stage.note("served adapters may be resident already; --model DIR generates cold ones");
+    }
+    const stream = stage.stream(stage.tenant, {
+      arrivals: { kind: "closed", clients: 1 },
+      popularity: { kind: "distinct" },
+      models: adapters.flatMap((adapter) => [adapter, adapter]),
+      requestsPerClient: 2 * adapters.length,
+      prompt: fixedLength(promptTokens),
+      output: fixedLength(outputTokens),
+    });
+    const phase = await stage.measure("cold and resident", [stream], {
+      seconds: stage.options.durationSeconds,
+    });
+    const extraMs = extraWaits(phase);
+    stage.note(
+      `first minus second time to first token: p50 ${extraMs.quantile(0.5).toFixed(1)} ms, p90 ${extraMs.quantile(0.9).toFixed(1)} ms over ${extraMs.count} adapters`,
+    );
+    return [
+      noErrors(phase.figures),
+      atLeast(Math.min(5, adapters.length), { name: "adapters asked twice", value: extraMs.count }),
+      atMost(mostExtraMs, {
+        name: "extra wait of a cold adapter, p50",
+        value: extraMs.quantile(0.5),
+        unit: " ms",
+      }),
+    ];
+  },
+};
+
+/** Records come in the order in which they were sent, so an adapter's two are neighbours. */
+export function extraWaits({ records }: Pick<Phase, "records">): Samples {
+  const extraMs = new Samples();
+  for (let index = 0; index + 1 < records.length; index += 2) {
+    const cold = timeToFirstTokenMs(records[index]!);
+    const resident = timeToFirstTokenMs(records[index + 1]!);
+    if (cold !== null && resident !== null) extraMs.add(cold - resident);
+  }
+  return extraMs;
+}

@@ -1,0 +1,62 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MetricsText } from "./metrics-text.ts";
+import { activeRequests, balanceChecks, memoryCheck } from "./soak-balance.ts";
+
+const metrics = (stop: number, abort: number, refused: number) =>
+  new MetricsText(`# HELP vllm:request_success_total Requests that ended, by reason.
+# TYPE vllm:request_success_total counter
+vllm:request_success_total{model_name="tiny",finished_reason="stop"} ${stop}
+vllm:request_success_total{model_name="a \\"b\\", {c}",finished_reason="abort"} ${abort}
+cotenant_http_requests_total{route="/v1/completions",method="POST",status="404"} ${refused}
+cotenant_http_requests_total{route="/v1/completions",method="POST",status="499"} 70
+cotenant_http_requests_total{route="/v1/models",method="GET",status="404"} 80
+cotenant_http_requests_total{route="/v1/completions",method="POST",status="200"} 90
+vllm:num_requests_running{model_name="tiny"} 2
+vllm:num_requests_waiting{model_name="tiny"} 1e0
+`);
+
+test("metrics are read by name and labels", () => {
+  const text = metrics(1, 2, 3);
+  assert.equal(text.sum("vllm:request_success_total"), 3);
+  assert.equal(
+    text.sum("vllm:request_success_total", (labels) => labels.finished_reason === "stop"),
+    1,
+  );
+  assert.equal(text.all("vllm:request_success_total")[1]!.labels.model_name, 'a "b", {c}');
+  assert.equal(text.sum("no_such_metric"), null);
+  assert.equal(activeRequests(text), 3);
+});
+
+test("counters balance only where each request has one end", () => {
+  const passed = (refused: number, other: number) =>
+    balanceChecks(metrics(5, 1, 2), metrics(15, 4, 6), { refused, other }).map((check) => check.passed);
+  assert.deepEqual(passed(4, 13), [true, true]);
+  assert.deepEqual(passed(4, 14), [false, true]); // one was lost
+  assert.deepEqual(passed(3, 13), [true, false]);
+});
+
+test("a server without the gauges is refused", () => {
+  assert.throws(() => activeRequests(new MetricsText("up 1\n")), /num_requests_running/);
+});
+
+/** Ten minutes' growth of `share` on 100 MB, with a saw of garbage on it, after a warm-up that allocates. */
+function memory(share: number, seconds: number) {
+  return Array.from({ length: seconds }, (_, x) => {
+    const warm = x < seconds / 5 ? (80e6 * x) / (seconds / 5) - 80e6 : 0;
+    return { x, y: 100e6 * (1 + (share * x) / 600) + 3e6 * ((x % 17) / 17) + warm };
+  });
+}
+
+test("memory may saw and warm up, and must not grow", () => {
+  assert.equal(memoryCheck(memory(0, 1200)).check!.passed, true);
+  assert.equal(memoryCheck(memory(0.005, 1200)).check!.passed, true);
+  assert.equal(memoryCheck(memory(0.02, 1200)).check!.passed, false);
+  assert.ok(Math.abs(memoryCheck(memory(0.02, 1200)).check!.value - 0.02) < 0.002);
+});
+
+test("a short soak says that it does not judge memory", () => {
+  const { check, note } = memoryCheck(memory(0.5, 60));
+  assert.equal(check, null);
+  assert.match(note, /not judged/);
+});

@@ -1,0 +1,78 @@
+// How much prompt one step may read. A prompt is always cut at the same places, whoever else is there, because a
+// chunk's length changes the last bits of what it computes: what adapts is the number of chunks, never their length.
+
+import type { SequenceSnapshot, Snapshot } from "./scheduling-policy.ts";
+import type { LatencyEstimate } from "./step-latency.ts";
+
+export type PromptBudget = {
+  readonly tokens: number; // of prompts in one step
+  readonly latency: LatencyEstimate;
+  readonly bytesOf: (adapterVersion: string) => number;
+};
+
+export class PromptAllowance {
+  readonly #budget: PromptBudget;
+  #tokensLeft: number;
+  #msLeft: number; // until the decoding rows must have their next token
+  #isUntouched = true;
+
+  /** @param decoding the rows that wait for their next token meanwhile */
+  constructor(budget: PromptBudget, decoding: readonly SequenceSnapshot[], { targets }: Snapshot) {
+    this.#budget = budget;
+    this.#tokensLeft = budget.tokens;
+    if (decoding.length === 0) this.#msLeft = Number.POSITIVE_INFINITY;
+    else this.#msLeft = targets.tpotMs - (this.#decodeMs(decoding) ?? targets.tpotMs);
+  }
+
+  /** Whether the sequence's next chunk may run. */
+  allows(sequence: SequenceSnapshot): boolean {
+    return this.#allows(sequence, sequence.computedTokens);
+  }
+
+  /** Spends what the sequence's next chunks take; returns how many, at most all it has left. */
+  grant(sequence: SequenceSnapshot): number {
+    let chunks = 0;
+    let done = sequence.computedTokens;
+    while (done < sequence.promptTokens && this.#allows(sequence, done)) {
+      const tokens = chunkAt(sequence, done);
+      this.#isUntouched = false;
+      this.#tokensLeft -= tokens;
+      this.#msLeft -= this.#chunkMs(sequence, done) ?? 0;
+      done += tokens;
+      chunks++;
+    }
+    return chunks;
+  }
+
+  /** The step's first chunk always may: prompts go on however slow the machine is, by a chunk between two tokens. */
+  #allows(sequence: SequenceSnapshot, done: number): boolean {
+    if (this.#isUntouched) return true;
+    if (chunkAt(sequence, done) > this.#tokensLeft) return false;
+    if (this.#msLeft === Number.POSITIVE_INFINITY) return true;
+    const ms = this.#chunkMs(sequence, done);
+    return ms !== null && ms <= this.#msLeft;
+  }
+
+  #chunkMs(sequence: SequenceSnapshot, pastTokens: number): number | null {
+    const { adapterVersion } = sequence;
+    const adapterBytes = adapterVersion === null ? 0 : this.#budget.bytesOf(adapterVersion);
+    return this.#budget.latency.chunkMs({ tokens: chunkAt(sequence, pastTokens), pastTokens, adapterBytes });
+  }
+
+  #decodeMs(decoding: readonly SequenceSnapshot[]): number | null {
+    const versions = new Set(decoding.flatMap(({ adapterVersion }) => adapterVersion ?? []));
+    return this.#budget.latency.decodeMs({
+      rows: decoding.length,
+      pastTokens: decoding.reduce((sum, { contextTokens }) => sum + contextTokens, 0),
+      adapterBytes: [...versions].reduce((sum, version) => sum + this.#budget.bytesOf(version), 0),
+    });
+  }
+}
+
+/** Tokens of the chunk that starts at `done`: up to the next multiple of its chunk length, or to the prompt's end. */
+export function chunkAt(
+  { chunkTokens, promptTokens }: Pick<SequenceSnapshot, "chunkTokens" | "promptTokens">,
+  done: number,
+): number {
+  return Math.min(chunkTokens - (done % chunkTokens), promptTokens - done);
+}

@@ -1,0 +1,60 @@
+// Back-pressure: who is turned away because too many wait already, and when another try is worth it.
+
+import type { GenerationRequest } from "./protocol.ts";
+import type { Refusal } from "./request-check.ts";
+import type { Sequence } from "./sequence.ts";
+import type { LatencyEstimate } from "./step-latency.ts";
+
+export type QueueLimits = {
+  readonly maxRows: number;
+  readonly maxQueue: number;
+  readonly maxQueuePerTenant: number;
+};
+
+export type QueueForecast = {
+  readonly latency: LatencyEstimate;
+  readonly chunkTokens: number;
+  readonly outputTokens: number; // of a usual request
+};
+
+const unknownMs = 1000; // where nothing was measured yet
+const shortestMs = 100;
+const longestMs = 60_000;
+
+/** Requests that find a free row at the next step do not count as waiting. */
+export function queueRefusal(
+  { tenant }: GenerationRequest,
+  sequences: readonly Sequence[],
+  { limits, forecast }: { readonly limits: QueueLimits; readonly forecast: QueueForecast },
+): Refusal | null {
+  const waiting = sequences.filter(({ state }) => state === "waiting");
+  const freeRows = limits.maxRows - (sequences.length - waiting.length);
+  if (waiting.length >= limits.maxQueue + freeRows) {
+    return refused("the server's queue is full", waiting, { limits, forecast });
+  }
+  const own = waiting.filter(({ request }) => request.tenant.id === tenant.id);
+  if (own.length < limits.maxQueuePerTenant + freeRows) return null;
+  return refused("your queue is full", waiting, { limits, forecast });
+}
+
+type Queue = { readonly limits: QueueLimits; readonly forecast: QueueForecast };
+
+function refused(problem: string, waiting: readonly Sequence[], queue: Queue): Refusal {
+  const retryAfterMs = retryAfter(waiting, queue);
+  const message = `${problem}: ${waiting.length} requests wait for ${queue.limits.maxRows} rows; send it again in ${Math.ceil(retryAfterMs / 1000)} s`;
+  return { code: "queue_full", message, retryAfterMs };
+}
+
+/** When half of those who wait now will have had their turn: prompts one after the other, answers side by side. */
+function retryAfter(waiting: readonly Sequence[], { limits, forecast }: Queue): number {
+  const { latency, chunkTokens, outputTokens } = forecast;
+  const chunkMs = latency.chunkMs({ tokens: chunkTokens, pastTokens: 0, adapterBytes: 0 });
+  const stepMs = latency.decodeMs({ rows: limits.maxRows, pastTokens: 0, adapterBytes: 0 });
+  if (chunkMs === null || stepMs === null) return unknownMs;
+  const totalMs = waiting.reduce((sum, { request }) => {
+    const promptMs = (request.promptTokenIds.length / chunkTokens) * chunkMs;
+    const answerMs = (Math.min(request.maxTokens, outputTokens) * stepMs) / limits.maxRows;
+    return sum + promptMs + answerMs;
+  }, 0);
+  return Math.round(Math.min(longestMs, Math.max(shortestMs, totalMs / 2)));
+}

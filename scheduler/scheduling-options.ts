@@ -1,0 +1,28 @@
+// What an operator may set of the scheduler and of the memory that it hands out, with the defaults.
+// server/options.ts makes flags of them.
+
+import type { SchedulingPolicyName } from "./policies/index.ts";
+
+export type SchedulingOptions = {
+  readonly policy: SchedulingPolicyName;
+  readonly deviceSlots: number; // distinct adapter versions with a row at once; 0 = as many as rows
+  readonly ttftTargetMs: number; // from arrival to the first token
+  readonly tpotTargetMs: number; // between two tokens of a request, while prompts are being read beside it
+  readonly sharePrefixes: boolean; // cached prompts of the base alone, between tenants
+  readonly prefixCacheBytes: number; // 0 = no cache
+  readonly maxKvBytes: number; // of sequences with a row; 0 = enough for every row's whole context
+  readonly maxQueue: number; // requests that may wait for a row
+  readonly maxQueuePerTenant: number;
+};
+
+export const defaultScheduling: SchedulingOptions = {
+  policy: "fair-share",
+  deviceSlots: 0,
+  ttftTargetMs: 2000,
+  tpotTargetMs: 200,
+  sharePrefixes: false,
+  prefixCacheBytes: 256 * 1024 * 1024,
+  maxKvBytes: 0,
+  maxQueue: 1024,
+  maxQueuePerTenant: 256,
+};

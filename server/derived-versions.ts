@@ -1,0 +1,100 @@
+// Adapter versions that are made from others when somebody wants them, as the weighted adapters of a request are.
+// Leased, loaded and evicted like any other version, but in no store and without a name. Bounded: the one that was
+// unused for longest is forgotten.
+
+import type { AdapterResidency, Lease } from "../adapters-store/residency/residency.ts";
+import type { DecodedAdapter } from "../kernels/adapter.ts";
+import { AdapterError } from "../kernels/errors.ts";
+
+export type DerivedVersion = {
+  readonly sizeBytes: number; // decoded, about: the first load measures it
+  readonly make: () => Promise<DecodedAdapter>; // each time that it is loaded
+  readonly parents: readonly string[]; // versions that `make` reads
+};
+
+type Known = DerivedVersion & { uses: number };
+
+const defaultMaximum = 1024;
+
+export class DerivedVersions {
+  readonly #residency: Pick<AdapterResidency, "acquireAll" | "register" | "remove">;
+  readonly #maximum: number;
+  readonly #known = new Map<string, Known>(); // the one unused for longest first
+
+  constructor(
+    residency: Pick<AdapterResidency, "acquireAll" | "register" | "remove">,
+    maximum = defaultMaximum,
+  ) {
+    this.#residency = residency;
+    this.#maximum = maximum;
+  }
+
+  /** What is registered already stays as it is. Throws AdapterError `compositions_exhausted`. */
+  register(version: string, derived: DerivedVersion): void {
+    const known = this.#known.get(version);
+    if (known !== undefined) return this.#touch(version, known);
+    this.#makeRoom();
+    this.#known.set(version, { ...derived, uses: 0 });
+    this.#residency.register(version, derived.sizeBytes);
+  }
+
+  /** Undefined where the version is not derived. */
+  make(version: string): Promise<DecodedAdapter> | undefined {
+    return this.#known.get(version)?.make();
+  }
+
+  /** Whether a lease, given or waited for, is on a version that is made from this one. */
+  isParentInUse(version: string): boolean {
+    return [...this.#known.values()].some(({ uses, parents }) => uses > 0 && parents.includes(version));
+  }
+
+  /** Of derived and other versions alike. Throws as AdapterResidency.acquireAll does. */
+  async leaseAll(versions: readonly string[], signal?: AbortSignal): Promise<Lease> {
+    const derived = versions.flatMap((version) => {
+      const known = this.#known.get(version);
+      return known === undefined ? [] : [{ version, known }];
+    });
+    let isHeld = true;
+    const letGo = () => {
+      if (!isHeld) return;
+      isHeld = false;
+      for (const { version, known } of derived) {
+        known.uses--;
+        if (this.#known.get(version) === known) this.#touch(version, known);
+      }
+    };
+    for (const { known } of derived) known.uses++;
+    try {
+      const lease = await this.#residency.acquireAll(versions, signal);
+      const release = () => {
+        lease.release();
+        letGo();
+      };
+      return { release, [Symbol.dispose]: release };
+    } catch (error) {
+      letGo();
+      throw error;
+    }
+  }
+
+  /** For what is wanted once. It leaves memory when its last lease does. */
+  forget(version: string): void {
+    this.#known.delete(version);
+    this.#residency.remove(version).catch(() => {}); // the engine is gone, and says so itself
+  }
+
+  #touch(version: string, known: Known): void {
+    this.#known.delete(version);
+    this.#known.set(version, known);
+  }
+
+  #makeRoom(): void {
+    if (this.#known.size < this.#maximum) return;
+    const unused = [...this.#known].find(([, { uses }]) => uses === 0);
+    if (unused !== undefined) return this.forget(unused[0]);
+    throw new AdapterError(
+      "compositions_exhausted",
+      `${this.#maximum} different combinations of adapters are in use; send the request again later`,
+    );
+  }
+}

@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Engine } from "../../scheduler/engine.ts";
+import { requestOf } from "../../scheduler/generation-request-fixture.ts";
+import { leasedEngine } from "./leased-engine.ts";
+
+/** An engine of three tokens, and adapters, that note in one log what happens to them. */
+function scene() {
+  const log: string[] = [];
+  const engine: Pick<Engine, "generate"> = {
+    async *generate() {
+      log.push("start");
+      try {
+        for (const tokenId of [1, 2, 3]) yield { type: "token", tokenId, logprob: null };
+      } finally {
+        log.push("end");
+      }
+    },
+  };
+  const lease = async (version: string) => {
+    log.push(`lease ${version}`);
+    const release = () => void log.push(`release ${version}`);
+    return { release, [Symbol.dispose]: release };
+  };
+  return { log, engine, lease };
+}
+
+test("the version is leased before the engine hears of the request, and released after it has ended", async () => {
+  const { log, engine, lease } = scene();
+  const request = requestOf({ adapterVersion: "v" });
+  for await (const event of leasedEngine(engine, { lease }).generate(request))
+    assert.equal(event.type, "token");
+  assert.deepEqual(log, ["lease v", "start", "end", "release v"]);
+});
+
+test("leaving early releases it too, once the engine has been told", async () => {
+  const { log, engine, lease } = scene();
+  for await (const _ of leasedEngine(engine, { lease }).generate(requestOf({ adapterVersion: "v" }))) break;
+  assert.deepEqual(log, ["lease v", "start", "end", "release v"]);
+});
+
+test("the base needs no lease", async () => {
+  const { log, engine, lease } = scene();
+  for await (const _ of leasedEngine(engine, { lease }).generate(requestOf()));
+  assert.deepEqual(log, ["start", "end"]);
+});
+
+test("where there is no lease, the engine hears of nothing", async () => {
+  const { log, engine } = scene();
+  const lease = () => Promise.reject(new Error("no room"));
+  const events = leasedEngine(engine, { lease }).generate(requestOf({ adapterVersion: "v" }));
+  await assert.rejects(async () => {
+    for await (const _ of events);
+  }, /no room/);
+  assert.deepEqual(log, []);
+});

@@ -1,0 +1,22 @@
+// The engine as a request sees it whose adapter may not be in memory: it is brought there first, and kept there until
+// the engine is done with the request.
+
+import type { Engine } from "../../scheduler/engine.ts";
+import type { TenantAdapters } from "../served-adapters.ts";
+
+export function leasedEngine(
+  engine: Pick<Engine, "generate">,
+  adapters: Pick<TenantAdapters, "lease">,
+): Pick<Engine, "generate"> {
+  return {
+    async *generate(request, signal) {
+      const { adapterVersion } = request;
+      const lease = adapterVersion === null ? null : await adapters.lease(adapterVersion, signal);
+      try {
+        yield* engine.generate(request, signal);
+      } finally {
+        lease?.release();
+      }
+    },
+  };
+}

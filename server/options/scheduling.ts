@@ -1,0 +1,13 @@
+// The scheduler's part of the options.
+
+import type { SchedulingOptions } from "../../scheduler/scheduling-options.ts";
+import type { Options } from "../options.ts";
+
+export function schedulingOf(options: Options): SchedulingOptions {
+  const { policy, deviceSlots, ttftTargetMs, tpotTargetMs } = options;
+  const { maxQueue, maxQueuePerTenant, maxKvBytes, prefixCacheBytes } = options;
+  const sharePrefixes = options.sharePrefixes === "yes";
+  const targets = { ttftTargetMs, tpotTargetMs };
+  const memory = { maxKvBytes, prefixCacheBytes, sharePrefixes };
+  return { policy, deviceSlots, ...targets, ...memory, maxQueue, maxQueuePerTenant };
+}

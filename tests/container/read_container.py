@@ -1,0 +1,176 @@
+"""Reads a *.cotenant file by docs/container.md, with the standard library alone, and prints a line of JSON for each module.
+
+    python3 tests/container/read_container.py FILE > VALUES.jsonl
+
+An oracle for the golden file: it shares nothing with the server's reader, checks little and is slow.
+"""
+
+import hashlib
+import json
+import struct
+import sys
+import zlib
+
+TENSORS = {
+    "low-rank": ("a", "b"),
+    "channels": ("channels", "b"),
+    "sparse": ("indices", "values"),
+    "scale": ("scale", "shift"),
+    "soft-prompt": ("hidden",),
+    "prefix": ("keys", "values"),
+    "embedding": ("a", "b"),
+    "head": ("a", "b"),
+}
+SCALED = {"low-rank": "b", "channels": "b", "sparse": "values", "embedding": "b", "head": "b"}
+M32 = 0xFFFFFFFF
+
+
+def f32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def align(offset, to):
+    return -(-offset // to) * to
+
+
+def raw(data, form, n):
+    return list(struct.unpack(f"<{n}{form}", data))
+
+
+def bf16(data, n):
+    return [struct.unpack("<f", struct.pack("<I", word << 16))[0] for word in raw(data, "H", n)]
+
+
+def groups(data, n, bits):
+    size, unit = struct.unpack_from("<If", data)
+    count = -(-n // size)
+    scales = struct.unpack_from(f"<{count}e", data, 8)
+    body = data[8 + 2 * count :]
+    if bits == 8:
+        integers = struct.unpack(f"<{n}b", body)
+    else:
+        nibbles = [(body[i // 2] >> (4 * (i % 2))) & 15 for i in range(n)]
+        integers = [x - 16 if x > 7 else x for x in nibbles]
+    return [f32(integers[i] * f32(unit * scales[i // size])) for i in range(n)]
+
+
+def rice(data, low):
+    bits = "".join(f"{byte:08b}" for byte in data)
+    at, numbers = 0, []
+    while (one := bits.find("1", at)) >= 0:
+        numbers.append(((one - at) << low) | int(bits[one + 1 : one + 1 + low], 2))
+        at = one + 1 + low
+    return numbers
+
+
+def positions(gaps):
+    place, places = -1, []
+    for gap in gaps:
+        place += gap + 1
+        places.append(place)
+    return places
+
+
+def ternary(data, n):
+    magnitude = struct.unpack_from("<f", data, 1)[0]
+    values = [0.0] * n
+    if data[0] == 0:
+        half = -(-n // 8)
+        for i in range(n):
+            positive = data[5 + i // 8] >> (i % 8) & 1
+            negative = data[5 + half + i // 8] >> (i % 8) & 1
+            values[i] = magnitude * (positive - negative)
+        return values
+    codes = rice(data[5:], data[0])
+    for place, code in zip(positions([code >> 1 for code in codes]), codes):
+        values[place] = -magnitude if code & 1 else magnitude
+    return values
+
+
+def sparse(data, n):
+    count, unit = struct.unpack_from("<If", data, 1)
+    kept = struct.unpack_from(f"<{count}e", data, 9)
+    values = [0.0] * n
+    for place, value in zip(positions(rice(data[9 + 2 * count :], data[0])), kept):
+        values[place] = f32(value * unit)
+    return values
+
+
+def mix(x):
+    x &= M32
+    x = (x ^ (x >> 16)) * 0x85EBCA6B & M32
+    x = (x ^ (x >> 13)) * 0xC2B2AE35 & M32
+    return x ^ (x >> 16)
+
+
+def sign(seed, place):
+    block = place // 32
+    word = mix(mix(mix(seed ^ 0x9E3779B9) + block) ^ mix(seed + 0x7F4A7C15) ^ block)
+    return 1 if word >> (place % 32) & 1 else -1
+
+
+def replay(data, n, ledger, first):
+    steps = [(struct.unpack_from("<I", ledger)[0], struct.unpack("<f", data)[0])]
+    steps += [struct.unpack_from("<If", ledger, at) for at in range(4, len(ledger), 8)]
+    values = []
+    for place in range(first, first + n):
+        total = 0.0
+        for seed, scalar in steps:
+            total += scalar * sign(seed, place)
+        values.append(f32(total))
+    return values
+
+
+CODECS = {
+    "f32": lambda data, n: raw(data, "f", n),
+    "f16": lambda data, n: raw(data, "e", n),
+    "bf16": bf16,
+    "u32": lambda data, n: raw(data, "I", n),
+    "int8": lambda data, n: groups(data, n, 8),
+    "int4": lambda data, n: groups(data, n, 4),
+    "gaps": lambda data, n: positions(rice(data[1:], data[0])),
+    "ternary": ternary,
+    "sparse": sparse,
+}
+
+
+def read(path):
+    data = open(path, "rb").read()
+    magic, version, stored, text = struct.unpack_from("<8sIII", data)
+    assert magic == b"cotenant" and version == 1
+    manifest_text = zlib.decompress(data[20 : 20 + stored])
+    assert len(manifest_text) == text
+    manifest = json.loads(manifest_text)
+    start = align(20 + stored, 64)
+    assert hashlib.sha256(data[start:]).hexdigest() == manifest["sha256"]
+    ledger = data[start : start + manifest["ledgerBytes"]]
+    at = start + len(ledger)
+    first = 0
+    modules = []
+    for entry in manifest["modules"]:
+        module = {key: entry[key] for key in ("kind", "layer", "projection") if key in entry}
+        for name in TENSORS[entry["kind"]]:
+            if name not in entry["tensors"]:
+                continue
+            tensor = entry["tensors"][name]
+            n = 1
+            for length in tensor["shape"]:
+                n *= length
+            piece = data[at : at + tensor["bytes"]]
+            at += tensor["bytes"]
+            if tensor["codec"] == "ledger":
+                values = replay(piece, n, ledger, first)
+                first += n
+            else:
+                values = CODECS[tensor["codec"]](piece, n)
+            if SCALED.get(entry["kind"]) == name:
+                values = [f32(value * entry["scale"]) for value in values]
+            module[name] = values
+        modules.append(module)
+    assert at == len(data)
+    return modules
+
+
+if __name__ == "__main__":
+    for module in read(sys.argv[1]):
+        print(json.dumps(module, separators=(",", ":")))
