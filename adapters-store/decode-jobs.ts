@@ -6,6 +6,8 @@ import type { DecodedAdapter } from "../kernels/adapter.ts";
 import { assertBounded } from "../kernels/adapter-bounds.ts";
 import { AdapterError } from "../kernels/errors.ts";
 import { composeAdapters, isFiniteAdapter } from "./combine/compose.ts";
+import { weightOf } from "./combine/composition.ts";
+import { type MergePart, type MergeRequest, mergeAdapters } from "./combine/merge.ts";
 import {
   type CompressionOptions,
   type CompressionSource,
@@ -20,18 +22,16 @@ import { containerExtension } from "./formats/cotenant.ts";
 
 export type CompressJob = { readonly source: CompressionSource; readonly options: CompressionOptions };
 
-export type ComposeJob = { readonly parts: readonly WeightedAdapter[] };
+export type ComposeJob = { readonly parts: readonly MergePart[] };
 
-export type WeightedAdapter = {
-  readonly adapter: DecodedAdapter;
-  readonly weight: number; // of what belongs to no layer: embedding and head
-  readonly layerWeights: readonly number[]; // by layer
-};
+export type MergeJob = MergeRequest & Omit<PackSource, "adapter" | "lineage">;
 
 /** Both keep every bit of the weights. */
 export type ExportJob =
   | ({ readonly format: "peft"; readonly adapter: DecodedAdapter } & PeftExport)
   | ({ readonly format: "cotenant"; readonly directory: string } & PackSource);
+
+const lossless = uniformEncodings({ codec: "f32" });
 
 export const poolJobs = {
   decode: decodeAdapter,
@@ -41,6 +41,7 @@ export const poolJobs = {
   },
   compress: ({ source, options }: CompressJob) => withOwnBuffer(compress(source, options)),
   compose: ({ parts }: ComposeJob) => ({ adapter: compose(parts) }),
+  merge,
   export: exportFiles,
 } as const;
 
@@ -50,12 +51,9 @@ export type JobInput<Kind extends JobKind> = Parameters<PoolJobs[Kind]>[0];
 export type JobOutput<Kind extends JobKind> = ReturnType<PoolJobs[Kind]>;
 
 /** Throws AdapterError `adapters_not_composable`, `adapter_values_too_large`. */
-function compose(parts: readonly WeightedAdapter[]): DecodedAdapter {
+function compose(parts: readonly MergePart[]): DecodedAdapter {
   const composed = composeAdapters(
-    parts.map(({ adapter, weight, layerWeights }) => ({
-      adapter,
-      weightOf: (layer) => (layer === null ? weight : layerWeights[layer]!),
-    })),
+    parts.map((part) => ({ adapter: part.adapter, weightOf: (layer) => weightOf(part, layer) })),
   );
   if (!isFiniteAdapter(composed)) {
     throw new AdapterError(
@@ -67,6 +65,13 @@ function compose(parts: readonly WeightedAdapter[]): DecodedAdapter {
   return composed;
 }
 
+/** The container keeps every bit of the merged weights. Throws as `mergeAdapters` does. */
+function merge({ base, metadata, ...request }: MergeJob) {
+  const { adapter, report } = mergeAdapters(request);
+  const { container } = pack({ adapter, base, lineage: report.lineage, metadata }, lossless);
+  return { ...withOwnBuffer({ container }), report };
+}
+
 /** Writes into the directory; the names of the files. Throws AdapterError `adapter_export_unsupported`. */
 function exportFiles(job: ExportJob): { readonly fileNames: readonly string[] } {
   if (job.format === "peft") {
@@ -74,7 +79,7 @@ function exportFiles(job: ExportJob): { readonly fileNames: readonly string[] } 
     return { fileNames: ["adapter_config.json", "adapter_model.safetensors"] };
   }
   const name = `adapter${containerExtension}`;
-  const { container } = pack(job, uniformEncodings({ codec: "f32" }));
+  const { container } = pack(job, lossless);
   writeFileSync(join(job.directory, name), container);
   return { fileNames: [name] };
 }

@@ -7,12 +7,21 @@ import { adapterBuffers, type DecodedAdapter } from "../kernels/adapter.ts";
 import { AdapterError } from "../kernels/errors.ts";
 import { siblingModule } from "../kernels/sibling-module.ts";
 import type { DecodeJob, DecodeResult } from "./decode-adapter.ts";
-import type { ComposeJob, CompressJob, ExportJob, JobInput, JobKind, JobOutput } from "./decode-jobs.ts";
+import type {
+  ComposeJob,
+  CompressJob,
+  ExportJob,
+  JobInput,
+  JobKind,
+  JobOutput,
+  MergeJob,
+} from "./decode-jobs.ts";
 import type { WorkerAnswer, WorkerRequest } from "./decode-worker.ts";
 
 export type DecodePoolOptions = {
   readonly threads?: number; // default 2
-  readonly timeoutMs?: number; // per job, default 60 s
+  readonly timeoutMs?: number; // of jobs that requests wait for: decode, inspect, compose; default 60 s
+  readonly longTimeoutMs?: number; // of those that make something new, of adapters that were checked; default 15 min
 };
 
 /** What the store needs of it. */
@@ -34,14 +43,16 @@ type Task = {
 export class DecodePool {
   readonly #threads: number;
   readonly #timeoutMs: number;
+  readonly #longTimeoutMs: number;
   readonly #waiting: Task[] = [];
   readonly #idle: Worker[] = [];
   readonly #busy = new Map<Worker, { readonly task: Task; readonly timer: NodeJS.Timeout }>();
   #closed = false;
 
-  constructor({ threads = 2, timeoutMs = 60_000 }: DecodePoolOptions = {}) {
+  constructor({ threads = 2, timeoutMs = 60_000, longTimeoutMs = 900_000 }: DecodePoolOptions = {}) {
     this.#threads = threads;
     this.#timeoutMs = timeoutMs;
+    this.#longTimeoutMs = longTimeoutMs;
   }
 
   /** Modules included. Throws AdapterError with the format's code, or `adapter_decode_failed`. */
@@ -65,6 +76,11 @@ export class DecodePool {
   /** The weighted sum; takes the parts away. Throws AdapterError: `adapters_not_composable`, as `compress` else. */
   compose(job: ComposeJob, signal?: AbortSignal): Promise<JobOutput<"compose">> {
     return this.#submit("compose", job, { given: job.parts.map(({ adapter }) => adapter), signal });
+  }
+
+  /** Takes the parts away. Throws AdapterError: `mergeAdapters`' codes, as `compress` else. */
+  merge(job: MergeJob, signal?: AbortSignal): Promise<JobOutput<"merge">> {
+    return this.#submit("merge", job, { given: job.parts.map(({ adapter }) => adapter), signal });
   }
 
   /** Writes files; takes the adapter away. Throws AdapterError: `adapter_export_unsupported`, as `compress` else. */
@@ -112,9 +128,8 @@ export class DecodePool {
     while (this.#waiting.length > 0 && this.#busy.size < this.#threads) {
       const worker = this.#idle.pop() ?? this.#start();
       const task = this.#waiting.shift()!;
-      const timer = setTimeout(() => {
-        this.#end(worker, `it took longer than ${this.#timeoutMs} ms`);
-      }, this.#timeoutMs);
+      const timeoutMs = isLong(task.request.kind) ? this.#longTimeoutMs : this.#timeoutMs;
+      const timer = setTimeout(() => this.#end(worker, `it took longer than ${timeoutMs} ms`), timeoutMs);
       this.#busy.set(worker, { task, timer });
       worker.ref();
       worker.postMessage(task.request, [...new Set(task.given.flatMap(adapterBuffers))]);
@@ -163,6 +178,10 @@ export class DecodePool {
     this.#busy.delete(worker);
     return running.task;
   }
+}
+
+function isLong(kind: JobKind): boolean {
+  return kind === "compress" || kind === "merge" || kind === "export";
 }
 
 function failure({ request: { kind } }: Task, why: string): AdapterError {

@@ -7,14 +7,16 @@ import { join } from "node:path";
 import type { DecodedAdapter } from "../kernels/adapter.ts";
 import { AdapterError } from "../kernels/errors.ts";
 import { sourceBytes } from "./adapter-source.ts";
+import type { CompositionPart } from "./combine/composition.ts";
+import type { MergeOptions, MergePart, MergeReport } from "./combine/merge.ts";
 import type { CompressionOptions, PackedAdapter } from "./compress/compress.ts";
+import type { Lineage } from "./container/manifest.ts";
 import type { BaseIdentity } from "./container/read-container.ts";
 import type { DecodeResult } from "./decode-adapter.ts";
-import type { WeightedAdapter } from "./decode-jobs.ts";
 import type { DecodePool } from "./decode-pool.ts";
 import { containerExtension } from "./formats/cotenant.ts";
 import { concurrencyLimit, type Limited } from "./residency/concurrency-limit.ts";
-import type { AdapterSource, AdapterStore } from "./store.ts";
+import type { AdapterSource, AdapterStore, Addition } from "./store.ts";
 import { StoreIntake } from "./store-intake.ts";
 
 export type DeriverOptions = {
@@ -24,24 +26,24 @@ export type DeriverOptions = {
   readonly directory: string; // for files under way
 };
 
-/** A version with a weight for each layer, and one for what belongs to no layer. */
-export type WeightedVersion = Omit<WeightedAdapter, "adapter"> & { readonly version: string };
-
 /** A version, or what was uploaded to become one. */
 export type CompressedFrom = { readonly version: string } | { readonly upload: AdapterSource };
 
 /** A container that is in no store yet; removed when it is disposed of. */
 export type DerivedFile = AsyncDisposable & {
-  readonly source: AdapterSource;
-  readonly sizeBytes: number;
+  /** What the store is to be told. */
+  readonly addition: Pick<Addition, "source" | "uploaded"> & { readonly lineage: Lineage };
   /** The modules that a reader of the file gets. */
   decode(): Promise<DecodeResult>;
 };
 
 export type CompressedFile = DerivedFile & {
   readonly packed: Omit<PackedAdapter, "container">;
-  readonly sizeBytesBefore: number | null; // of the files that were uploaded; null where a version was given
 };
+
+export type MergedFile = DerivedFile & { readonly report: MergeReport };
+
+type Said = { readonly lineage: Lineage; readonly uploaded?: NonNullable<Addition["uploaded"]> };
 
 const maximumWaiting = 16;
 
@@ -64,7 +66,7 @@ export class AdapterDeriver {
   }
 
   /** The weighted sum. Throws AdapterError `adapters_not_composable`, and as `store.decode` does. */
-  async compose(parts: readonly WeightedVersion[]): Promise<DecodedAdapter> {
+  async compose(parts: readonly CompositionPart[]): Promise<DecodedAdapter> {
     const weighted = await Promise.all(parts.map((part) => this.#decode(part)));
     return (await this.#options.pool.compose({ parts: weighted })).adapter;
   }
@@ -72,32 +74,51 @@ export class AdapterDeriver {
   /** Throws AdapterError `adapter_jobs_busy`, and what decoding and `compress` throw. */
   compress(from: CompressedFrom, options: CompressionOptions, signal: AbortSignal): Promise<CompressedFile> {
     return this.#inTurn(signal, async () => {
-      const { adapter, parents, sizeBytesBefore } = await this.#open(from);
+      const { adapter, parents, ...given } = await this.#open(from);
       const { base, pool } = this.#options;
       const source = { adapter, base, parents, metadata: {} };
       const { container, ...packed } = await pool.compress({ source, options }, signal);
-      return { ...(await this.#write(container)), packed, sizeBytesBefore };
+      const lineage = { operation: "compress", parents, parameters: { ...options } };
+      return { ...(await this.#write(container, { ...given, lineage })), packed };
     });
   }
 
-  async #decode({ version, ...weights }: WeightedVersion): Promise<WeightedAdapter> {
-    return { ...weights, adapter: await this.#options.store.decode(version) };
+  /** Throws AdapterError `adapter_jobs_busy`, and what decoding and `mergeAdapters` throw. */
+  merge(
+    versions: readonly CompositionPart[],
+    options: MergeOptions,
+    signal: AbortSignal,
+  ): Promise<MergedFile> {
+    return this.#inTurn(signal, async () => {
+      const { base, pool } = this.#options;
+      const parts = await Promise.all(versions.map((part) => this.#decode(part)));
+      const job = { parts, targets: base.targets, options, base, metadata: {} };
+      const { container, report } = await pool.merge(job, signal);
+      return { ...(await this.#write(container, report)), report };
+    });
+  }
+
+  async #decode(part: CompositionPart): Promise<MergePart> {
+    return { ...part, adapter: await this.#options.store.decode(part.version) };
   }
 
   async #open(from: CompressedFrom) {
     if ("version" in from) {
       const adapter = await this.#options.store.decode(from.version);
-      return { adapter, parents: [from.version], sizeBytesBefore: null };
+      return { adapter, parents: [from.version] };
     }
     await using staged = await this.#intake.stage(from.upload);
     const { format, files } = staged.manifest;
     const fileNames = files.map(({ name }) => name);
     const job = this.#intake.job(staged.directory, { format, fileNames });
     const { adapter, version } = await this.#options.pool.decode(job);
-    return { adapter, parents: [version], sizeBytesBefore: await sourceBytes(from.upload) };
+    const { filesIgnored } = staged;
+    const uploaded = { filesIgnored, uploadedBytes: await sourceBytes(from.upload) };
+    return { adapter, parents: [version], uploaded };
   }
 
-  async #write(container: Uint8Array): Promise<DerivedFile> {
+  async #write(container: Uint8Array, said: Said): Promise<DerivedFile> {
+    const { lineage, uploaded } = said;
     const directory = join(this.#options.directory, randomUUID());
     const name = `adapter${containerExtension}`;
     const path = join(directory, name);
@@ -110,8 +131,11 @@ export class AdapterDeriver {
       throw error;
     }
     return {
-      source: { kind: "files", files: [{ name, path }] },
-      sizeBytes: container.length,
+      addition: {
+        source: { kind: "files", files: [{ name, path }] },
+        lineage,
+        ...(uploaded && { uploaded }),
+      },
       decode: () =>
         this.#options.pool.decode(this.#intake.job(directory, { format: "cotenant", fileNames: [name] })),
       [Symbol.asyncDispose]: remove,

@@ -67,6 +67,7 @@ export type Addition = Name & {
   readonly shared?: boolean;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly lineage?: AdapterLineage | null;
+  readonly uploaded?: Pick<HistoryEntry, "uploadedBytes" | "filesIgnored">; // where the source was made of that
   readonly check?: (summary: AdapterSummary) => void; // throws what shall refuse it, before anything is published
 };
 
@@ -301,14 +302,14 @@ export class AdapterStore {
   }
 
   #added(former: NameRecord | undefined, addition: Addition, staged: StagedAdapter): NameRecord {
-    const { owner, id, metadata, lineage, pin, shared, ttlSeconds } = addition;
+    const { owner, id, metadata, lineage, pin, shared, ttlSeconds, uploaded = staged } = addition;
     const nowMs = Date.now();
     const words = { ...(metadata && { metadata }), ...(lineage !== undefined && { lineage }) };
     const entry: HistoryEntry = {
       version: staged.manifest.version,
       createdAtMs: nowMs,
-      filesIgnored: staged.filesIgnored,
-      uploadedBytes: staged.uploadedBytes,
+      filesIgnored: uploaded.filesIgnored,
+      uploadedBytes: uploaded.uploadedBytes,
       metadata: {},
       lineage: null,
       ...words,

@@ -1,6 +1,5 @@
-// Keeps one tenant's adapter from harming another's row. A batched step multiplies every slot's result with a
-// weight, zero for the rows that do not use it; zero times infinity would be NaN in all of them. So no adapter
-// may be able to overflow float32, whatever it reads.
+// Refuses adapters whose weights have diverged: what they make overflows float32, and their every answer would be
+// noise. Other rows are safe from them anyway (adapter-graph.ts); this is for whoever uploads one.
 
 import type { AdapterModule, DecodedAdapter } from "./adapter.ts";
 import { AdapterError } from "./errors.ts";

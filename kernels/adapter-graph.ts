@@ -2,7 +2,9 @@
 //
 // Dimensions: x [T, in] and y [T, out] of the linear map. U slots of r ranks, each read by up to M sequences of Q
 // tokens. What is added goes to [B, R] rows of y: to R rows at once when every sequence is one token (B = 1), token
-// by token when there is one sequence (B = T, R = 1). Rows without an adapter are in none of these, and stay.
+// by token when there is one sequence (B = T, R = 1). Each row sums S parts, all its own:
+// nothing of a neighbour's adapter gets near it, not even with weight zero. Rows without an adapter are in none of
+// these, and stay.
 
 import { type AdapterSite, type GraphFeatures, type SiteName, servedSites } from "./adapter-sites.ts";
 import type { GraphBuilder } from "./onnx/graph-builder.ts";
@@ -15,18 +17,18 @@ export const sparseShapes = {
   tokens: 2, // [1, Q]
   sums: 2, // [G' out, Q]
   written: 3, // [G', out, Q]
-  added: 3, // [B, R, out]
+  added: 4, // [B, R, 1, out]
 } as const;
 export type SparseShape = keyof typeof sparseShapes;
 
 export const adapterInputs = {
   tokens: (site: SiteName) => `adapter.${site}.tokens`, // [U, M, Q], which rows of x each slot reads
-  weights: (site: SiteName) => `adapter.${site}.weights`, // [B or 1, U M, R]
-  deltaShape: (site: SiteName) => `adapter.${site}.delta_shape`, // [B, U M, out]
-  rows: (site: SiteName) => `adapter.${site}.rows`, // [B, R, 1], rows of y that change; no two alike
+  parts: (site: SiteName) => `adapter.${site}.parts`, // [B, R, S, 3], the slot, place and token of each row's parts
+  weights: (site: SiteName) => `adapter.${site}.weights`, // [B, R, 1, S]
+  rows: (site: SiteName) => `adapter.${site}.rows`, // [B, R, 1, 1], rows of y that change; no two alike
   a: (layer: number, site: SiteName) => `bank.${layer}.${site}.a`, // [U, 1, r, in]
   b: (layer: number, site: SiteName) => `bank.${layer}.${site}.b`, // [U, 1, r, out]
-  scale: (layer: number, site: SiteName) => `scale.${layer}.${site}`, // [1, R or 1, out or 1]
+  scale: (layer: number, site: SiteName) => `scale.${layer}.${site}`, // [1, R or 1, 1, out or 1]
   shift: (layer: number, site: SiteName) => `shift.${layer}.${site}`,
   // Sparse changes: N segments of w entries. With G = T, Q = 1 or G = 1, Q = T, inputs are rows of [G in, Q] and
   // what is added are rows of [G' out, Q], where G' counts changed rows only.
@@ -57,15 +59,16 @@ export class AdapterGraph {
     const graph = this.#graph;
     for (const { name, layers, in: inWidth, out } of this.#sites.values()) {
       graph.input(adapterInputs.tokens(name), "int64", [`U_${name}`, `M_${name}`, `Q_${name}`]);
-      graph.input(adapterInputs.weights(name), "float32", [`W_${name}`, `UM_${name}`, `R_${name}`]);
-      graph.input(adapterInputs.deltaShape(name), "int64", [3]);
-      graph.input(adapterInputs.rows(name), "int64", [`B_${name}`, `R_${name}`, 1]);
+      const [groups, rows, parts] = [`B_${name}`, `R_${name}`, `S_${name}`];
+      graph.input(adapterInputs.parts(name), "int64", [groups, rows, parts, 3]);
+      graph.input(adapterInputs.weights(name), "float32", [groups, rows, 1, parts]);
+      graph.input(adapterInputs.rows(name), "int64", [groups, rows, 1, 1]);
       for (let layer = 0; layer < layers; layer++) {
         const ranks = `r_${layer}_${name}`; // an adapter may differ from layer to layer
         graph.input(adapterInputs.a(layer, name), "float32", [`U_${name}`, 1, ranks, inWidth]);
         graph.input(adapterInputs.b(layer, name), "float32", [`U_${name}`, 1, ranks, out]);
         if (this.#features.has("scale")) {
-          const shape = [1, `SR_${layer}_${name}`, `So_${layer}_${name}`];
+          const shape = [1, `SR_${layer}_${name}`, 1, `So_${layer}_${name}`];
           graph.input(adapterInputs.scale(layer, name), "float32", shape);
           graph.input(adapterInputs.shift(layer, name), "float32", shape);
         }
@@ -92,8 +95,7 @@ export class AdapterGraph {
     const graph = this.#graph;
     const rows = adapterInputs.rows(at.site);
     const outputs = at.output === undefined ? 1 : [at.output];
-    const lowRank = this.#lowRank(x, at);
-    const added = this.#hasSparse(at.site) ? graph.node("Add", [lowRank, this.#sparse(x, at)])[0]! : lowRank; // [B, R, out]
+    const added = this.#added(x, at);
     if (!this.#features.has("scale")) {
       return graph.node("ScatterND", [y, rows, added], { outputs, attributes: { reduction: "add" } })[0]!;
     }
@@ -104,6 +106,13 @@ export class AdapterGraph {
     return graph.node("ScatterND", [y, rows, shifted!], { outputs })[0]!;
   }
 
+  /** What goes on the changed rows: [B, R, 1, out]. */
+  #added(x: string, at: GraphPlace): string {
+    const lowRank = this.#lowRank(x, at);
+    if (!this.#hasSparse(at.site)) return lowRank;
+    return this.#graph.node("Add", [lowRank, this.#sparse(x, at)])[0]!;
+  }
+
   /** sum over a row's slots of weight (x Aᵀ) B */
   #lowRank(x: string, { layer, site }: GraphPlace): string {
     const graph = this.#graph;
@@ -112,11 +121,8 @@ export class AdapterGraph {
       attributes: { transB: 1 },
     }); // [U, M, Q, r]: a batch of U M products, so one row's bits do not depend on who shares the slot
     const [delta] = graph.node("MatMul", [ranks!, adapterInputs.b(layer, site)]); // [U, M, Q, out]
-    const [perRow] = graph.node("Reshape", [delta!, adapterInputs.deltaShape(site)]);
-    // Transposed weights keep the runtime from another summation order where R is one (docs/experiments.md).
-    return graph.contrib("FusedMatMul", [adapterInputs.weights(site), perRow!], {
-      attributes: { transA: 1 },
-    })[0]!;
+    const [parts] = graph.node("GatherND", [delta!, adapterInputs.parts(site)]); // [B, R, S, out]
+    return graph.node("MatMul", [adapterInputs.weights(site), parts!])[0]!;
   }
 
   /** No kind changes the head sparsely. */

@@ -8,7 +8,7 @@ export type IndexInput = { readonly data: BigInt64Array; readonly dims: readonly
 export type Feeds = Record<string, Tensor>;
 
 export type SessionOptions = {
-  readonly modelPath: string;
+  readonly modelPath: string | Uint8Array; // or the model itself, where it has no data file
   readonly threads: number; // 0 = the runtime's choice
   readonly profilePrefix?: string;
 };
@@ -35,18 +35,21 @@ export class Session {
   }
 
   static async open(options: SessionOptions): Promise<Session> {
-    const session = await InferenceSession.create(options.modelPath, {
-      executionProviders: ["cpu"],
-      intraOpNumThreads: options.threads,
-      interOpNumThreads: 1,
-      executionMode: "sequential",
-      graphOptimizationLevel: "all",
-      enableMemPattern: false, // shapes change from step to step; a pattern per shape would pile up
-      logSeverityLevel: 3,
-      ...(options.profilePrefix === undefined
-        ? {}
-        : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
-    });
+    const session = await InferenceSession.create(
+      options.modelPath as string /* the overloads take no union */,
+      {
+        executionProviders: ["cpu"],
+        intraOpNumThreads: options.threads,
+        interOpNumThreads: 1,
+        executionMode: "sequential",
+        graphOptimizationLevel: "all",
+        enableMemPattern: false, // shapes change from step to step; a pattern per shape would pile up
+        logSeverityLevel: 3,
+        ...(options.profilePrefix === undefined
+          ? {}
+          : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
+      },
+    );
     return new Session(session);
   }
 

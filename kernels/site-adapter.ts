@@ -3,8 +3,8 @@
 
 import {
   type AdapterModule,
-  adapterBytes,
   type AdapterTargets,
+  adapterBytes,
   type ChannelsModule,
   type DecodedAdapter,
   type LowRankModule,
@@ -19,7 +19,13 @@ import {
   graphFeatures,
   type SiteName,
 } from "./adapter-sites.ts";
-import { countSegments, cutIntoSegments, type PlacedSparse, type SparseSegments, segmentWidth } from "./sparse-segments.ts";
+import {
+  countSegments,
+  cutIntoSegments,
+  type PlacedSparse,
+  type SparseSegments,
+  segmentWidth,
+} from "./sparse-segments.ts";
 
 export type RankStack = {
   readonly rank: number;

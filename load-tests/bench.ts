@@ -9,12 +9,12 @@ import { parseArgs } from "node:util";
 import { openBaseModel } from "../kernels/base-model.ts";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
+import { randomAdapter } from "../kernels/random-adapter.ts";
 import { greedySampling } from "../kernels/sampling/sampler.ts";
 import type { Engine } from "../scheduler/engine.ts";
 import { startEngine } from "../scheduler/engine-client.ts";
 import type { GenerationRequest, Quantization } from "../scheduler/protocol.ts";
 import { defaultScheduling } from "../scheduler/scheduling-options.ts";
-import { randomAdapter } from "./random-adapter.ts";
 
 const usage = `npm run bench -- decode|prefill --model DIR [options]
 
@@ -104,6 +104,7 @@ function request(id: string, row: number, maxTokens: number): GenerationRequest 
     timeoutMs: null,
     promptTokenIds: prompt(row),
     adapterVersion: versions.length === 0 ? null : versions[row % versions.length]!,
+    blend: null,
     sampling: greedySampling,
     maxTokens,
     minTokens: 0,

@@ -45,5 +45,5 @@ export function engineStats(runner: ModelRunner, table: SequenceTable, counters:
 }
 
 function adaptersOf(sequences: readonly Sequence[]): string[] {
-  return [...new Set(sequences.flatMap(({ request }) => request.adapterVersion ?? []))];
+  return [...new Set(sequences.flatMap(({ adapterVersions }) => adapterVersions))];
 }

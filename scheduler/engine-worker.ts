@@ -3,18 +3,17 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { openBaseModel } from "../kernels/base-model.ts";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
+import { checkInvariance } from "../kernels/cpu/invariance-check.ts";
 import { prefixBlockTokens } from "../kernels/cpu/prefix-cache.ts";
 import { CotenantError } from "../kernels/errors.ts";
-import { longestContext, type ModelConfig } from "../kernels/model-config.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
+import { contextFor } from "./context-length.ts";
 import { EngineLoop } from "./loop.ts";
 import type { EngineOptions, FromEngine, ServedModel, ToEngine } from "./protocol.ts";
 
 const port = parentPort!;
 const post = (message: FromEngine) => port.postMessage(message);
 
-/** Longest context that is offered where the user names none: what a row may grow to is memory. */
-const defaultMaxContext = 8192;
 const promptTokensPerStep = 512;
 
 try {
@@ -42,13 +41,16 @@ async function serve(options: EngineOptions): Promise<void> {
     maxPrefixBytes: options.scheduling.prefixCacheBytes,
     ...(maxKvBytes === 0 ? {} : { maxKvBytes }),
   });
+  const { vocabSize } = base.config;
+  const targets = adapterTargets(base.config);
+  if (options.scheduling.batchInvariant) await checkInvariance(runner, { targets, vocabSize });
   const loop = new EngineLoop({
     runner,
     scheduling: options.scheduling,
     chunkTokens: prefixBlockTokens, // so that a cached block is what a chunk computes
     promptTokensPerStep,
     eosTokenIds: base.eosTokenIds,
-    vocabSize: base.config.vocabSize,
+    vocabSize,
     post,
   });
   port.on("message", async (message: ToEngine) => {
@@ -70,7 +72,7 @@ async function serve(options: EngineOptions): Promise<void> {
     maxRows: options.maxRows,
     maxQueue: Math.min(options.scheduling.maxQueue, options.scheduling.maxQueuePerTenant),
     eosTokenIds,
-    targets: adapterTargets(config),
+    targets,
   };
   post({ type: "ready", model });
 }
@@ -92,15 +94,5 @@ function refuseDevices({ device }: EngineOptions): void {
   throw new CotenantError(
     "device_not_available",
     `this version serves on the CPU only; start with --device cpu (or auto) instead of ${device}`,
-  );
-}
-
-function contextFor(wanted: number, config: ModelConfig): number {
-  if (wanted === 0) return Math.min(config.maxPositions, defaultMaxContext);
-  const longest = longestContext(config);
-  if (wanted <= longest) return wanted;
-  throw new CotenantError(
-    "context_too_long",
-    `--max-context ${wanted} exceeds the ${longest} tokens that the checkpoint was made for; lower it`,
   );
 }

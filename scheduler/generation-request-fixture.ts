@@ -11,6 +11,7 @@ export function requestOf(changes: Partial<GenerationRequest> = {}): GenerationR
     timeoutMs: null,
     promptTokenIds: [5, 6, 7],
     adapterVersion: null,
+    blend: null,
     sampling: greedySampling,
     maxTokens: 4,
     minTokens: 0,

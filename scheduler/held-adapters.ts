@@ -41,7 +41,7 @@ export class HeldAdapters {
 
   dropUnused(sequences: readonly Sequence[]): void {
     if (this.#leaving.size === 0) return;
-    const used = new Set(sequences.map(({ request }) => request.adapterVersion));
+    const used = new Set(sequences.flatMap(({ adapterVersions }) => adapterVersions));
     for (const version of this.#leaving) {
       if (used.has(version)) continue;
       this.#runner.removeAdapter(version);
@@ -56,7 +56,7 @@ export class HeldAdapters {
 
   /** Of the distinct versions of these sequences. */
   bytesOfAll(sequences: readonly Sequence[]): number {
-    const versions = new Set(sequences.flatMap(({ request }) => request.adapterVersion ?? []));
+    const versions = new Set(sequences.flatMap(({ adapterVersions }) => adapterVersions));
     return [...versions].reduce((sum, version) => sum + this.bytesOf(version), 0);
   }
 }

@@ -51,13 +51,18 @@ export class EngineLoop {
     this.#options = options;
     this.#adapters = new HeldAdapters(options.runner);
     this.#runs = new MeasuredRuns(options.runner, this.#adapters);
-    const { deviceSlots, ttftTargetMs, tpotTargetMs, sharePrefixes } = options.scheduling;
+    const { ttftTargetMs, tpotTargetMs, sharePrefixes } = options.scheduling;
     this.#table = new SequenceTable({
       ...options,
       sharePrefixes,
-      maxAdapters: deviceSlots === 0 ? options.runner.maxRows : deviceSlots,
+      maxAdapters: this.#maxAdapters,
       targets: { ttftMs: ttftTargetMs, tpotMs: tpotTargetMs },
     });
+  }
+
+  get #maxAdapters(): number {
+    const { scheduling, runner } = this.#options;
+    return scheduling.deviceSlots === 0 ? runner.maxRows : scheduling.deviceSlots;
   }
 
   /** Takes one message. It is handled between two steps, never during one. */
@@ -167,7 +172,7 @@ export class EngineLoop {
       return this.#runs.prefill(sequence);
     });
     if (done === null) return false;
-    this.#emit(sequence, sequence.chunkDone(done.tokens, done.logits));
+    this.#emit(sequence, sequence.chunkDone(done.tokens, done.logits, done.others));
     return true;
   }
 
@@ -236,7 +241,7 @@ export class EngineLoop {
     const limits = { ...scheduling, maxRows: runner.maxRows };
     const forecast = { latency: this.#runs.latency, chunkTokens, outputTokens: this.#outputTokens };
     return (
-      checkRequest(request, { runner, vocabSize, isKnown }) ??
+      checkRequest(request, { runner, vocabSize, isKnown, maxAdapters: this.#maxAdapters }) ??
       queueRefusal(request, this.#table.all(), { limits, forecast })
     );
   }

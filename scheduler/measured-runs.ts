@@ -1,7 +1,9 @@
 // Runs of the device, each measured for the latency model. Knows sequences as what a run is made of, no plan.
 
 import type { Logits, ModelRunner } from "../kernels/model-runner.ts";
+import { blendLogits } from "../kernels/sampling/blend.ts";
 import type { HeldAdapters } from "./held-adapters.ts";
+import type { Member } from "./members.ts";
 import type { Sequence } from "./sequence.ts";
 import { StepLatency } from "./step-latency.ts";
 
@@ -17,39 +19,67 @@ export class MeasuredRuns {
 
   /** One token for each sequence; returns each one's logits [vocab]. */
   async decode(sequences: readonly Sequence[]): Promise<Float32Array[]> {
-    const entries = sequences.map(({ request, nextTokenId }) => ({
-      sequence: request.id,
-      tokenId: nextTokenId,
-    }));
+    const entries = sequences.flatMap(({ members, nextTokenId }) =>
+      members.map(({ rowId }) => ({ sequence: rowId, tokenId: nextTokenId })),
+    );
     const work = {
-      rows: sequences.length,
-      pastTokens: sequences.reduce((sum, { contextTokens }) => sum + contextTokens, 0),
+      rows: entries.length,
+      pastTokens: sequences.reduce(
+        (sum, { contextTokens, members }) => sum + contextTokens * members.length,
+        0,
+      ),
       adapterBytes: this.#adapters.bytesOfAll(sequences),
     };
     const startMs = performance.now();
     const logits = await this.#runner.decode(entries);
     this.latency.decodeTook(work, performance.now() - startMs);
-    return rowsOf(logits);
+    const rows = rowsOf(logits);
+    return sequences.map(({ members }) => blended(members, rows.splice(0, members.length)));
   }
 
   /** The sequence's next chunk; returns how long it was and the logits that the sequence wanted of it. */
-  async prefill(sequence: Sequence): Promise<{ tokens: number; logits: Float32Array[] }> {
-    const { id, promptTokenIds } = sequence.request;
+  async prefill(sequence: Sequence): Promise<PrefilledChunk> {
+    const { members, request } = sequence;
     const chunk = sequence.nextChunk();
-    const work = {
-      tokens: chunk.tokenIds.length,
-      pastTokens: sequence.contextTokens,
-      adapterBytes: this.#adapters.bytesOfAll([sequence]),
-    };
-    const startMs = performance.now();
-    const logits = await this.#runner.prefill({
-      sequence: id,
-      promptLength: promptTokenIds.length,
-      ...chunk,
-    });
-    this.latency.chunkTook(work, performance.now() - startMs);
-    return { tokens: work.tokens, logits: rowsOf(logits) };
+    const tokens = chunk.tokenIds.length;
+    const ofMembers: Float32Array[][] = [];
+    for (const { rowId, adapterVersion } of members) {
+      const adapterBytes = adapterVersion === null ? 0 : this.#adapters.bytesOf(adapterVersion);
+      const work = { tokens, pastTokens: sequence.contextTokens, adapterBytes };
+      const startMs = performance.now();
+      const promptLength = request.promptTokenIds.length;
+      const logits = await this.#runner.prefill({ sequence: rowId, promptLength, ...chunk });
+      this.latency.chunkTook(work, performance.now() - startMs);
+      ofMembers.push(
+        members.length === 1 ? rowsOf(logits) : rowsOf({ ...logits, data: logits.data.slice() }),
+      );
+    }
+    const [first, second] = ofMembers;
+    if (request.blend?.type === "compare") return { tokens, logits: first!, others: second! };
+    const logits = first!.map((_, row) =>
+      blended(
+        members,
+        ofMembers.map((rows) => rows[row]!),
+      ),
+    );
+    return { tokens, logits, others: [] };
   }
+}
+
+/** What a chunk made: logits [vocab] of the wanted tokens, and of a comparison's second member. */
+export type PrefilledChunk = {
+  readonly tokens: number;
+  readonly logits: readonly Float32Array[];
+  readonly others: readonly Float32Array[];
+};
+
+function blended(members: readonly Member[], rows: readonly Float32Array[]): Float32Array {
+  return members.length === 1
+    ? rows[0]!
+    : blendLogits(
+        rows,
+        members.map(({ weight }) => weight),
+      );
 }
 
 function rowsOf(logits: Logits): Float32Array[] {

@@ -10,7 +10,8 @@ export class Places {
   readonly #limits: Snapshot;
   readonly #holders = new Set<SequenceSnapshot>();
   readonly #rowsByTenant = new Map<string, number>();
-  readonly #rowsByAdapter = new Map<string, number>();
+  readonly #sequencesByAdapter = new Map<string, number>();
+  #rows = 0;
   #kvBytes = 0;
 
   constructor(snapshot: Snapshot) {
@@ -24,7 +25,7 @@ export class Places {
   }
 
   get areRowsTaken(): boolean {
-    return this.#holders.size >= this.#limits.maxRows;
+    return this.#rows >= this.#limits.maxRows;
   }
 
   /** Takes rows back until what the coming step appends has memory. The most important one always keeps its row. */
@@ -39,9 +40,9 @@ export class Places {
   }
 
   /** Whether its tenant's own limit is what keeps it out: then nobody else has to make room for it. */
-  isOwnLimit({ tenant }: SequenceSnapshot): boolean {
+  isOwnLimit({ tenant, rows }: SequenceSnapshot): boolean {
     const limit = this.#limits.tenants.get(tenant)!.rowsAtOnce;
-    return limit !== null && (this.#rowsByTenant.get(tenant) ?? 0) >= limit;
+    return limit !== null && (this.#rowsByTenant.get(tenant) ?? 0) + rows > limit;
   }
 
   /**
@@ -69,12 +70,12 @@ export class Places {
 
   #fits(sequence: SequenceSnapshot): boolean {
     const { maxRows, maxAdapters, maxKvBytes } = this.#limits;
-    const { adapterVersion, kvBytes } = sequence;
-    const needsAdapter = adapterVersion !== null && !this.#rowsByAdapter.has(adapterVersion);
+    const { adapterVersions, kvBytes, rows } = sequence;
+    const newAdapters = adapterVersions.filter((version) => !this.#sequencesByAdapter.has(version));
     const reserveBytes = this.#holders.size === 0 ? 0 : maxKvBytes * growthReserve;
     return (
-      this.#holders.size < maxRows &&
-      this.#rowsByAdapter.size + (needsAdapter ? 1 : 0) <= maxAdapters &&
+      this.#rows + rows <= maxRows &&
+      this.#sequencesByAdapter.size + newAdapters.length <= maxAdapters &&
       this.#kvBytes + kvBytes + reserveBytes <= maxKvBytes &&
       !this.isOwnLimit(sequence)
     );
@@ -90,10 +91,11 @@ export class Places {
     this.#count(sequence, -1);
   }
 
-  #count({ tenant, adapterVersion, kvBytes }: SequenceSnapshot, change: 1 | -1): void {
+  #count({ tenant, adapterVersions, kvBytes, rows }: SequenceSnapshot, change: 1 | -1): void {
+    this.#rows += change * rows;
     this.#kvBytes += change * kvBytes;
-    add(this.#rowsByTenant, tenant, change);
-    if (adapterVersion !== null) add(this.#rowsByAdapter, adapterVersion, change);
+    add(this.#rowsByTenant, tenant, change * rows);
+    for (const version of adapterVersions) add(this.#sequencesByAdapter, version, change);
   }
 }
 

@@ -9,7 +9,7 @@ import { requestOf } from "./generation-request-fixture.ts";
 import { HistoryRunner } from "./history-runner-fixture.ts";
 import { EngineLoop } from "./loop.ts";
 import { schedulingPolicyNames } from "./policies/index.ts";
-import type { FromEngine, GenerationEvent, GenerationRequest } from "./protocol.ts";
+import type { Blend, FromEngine, GenerationEvent, GenerationRequest } from "./protocol.ts";
 import { defaultScheduling, type SchedulingOptions } from "./scheduling-options.ts";
 
 const chunkTokens = 4;
@@ -62,7 +62,33 @@ async function serve(arrivals: readonly Arrival[], { rows, kvTokens, scheduling 
 const withoutTiming = (events: readonly GenerationEvent[] | undefined) =>
   events?.map((event) => (event.type === "finished" ? { ...event, timing: null } : event));
 
-const alone = { rows: 1, kvTokens: 64, scheduling: defaultScheduling };
+const alone = { rows: 2, kvTokens: 64, scheduling: defaultScheduling };
+
+const blends: readonly (Blend | null)[] = [
+  null,
+  null,
+  {
+    type: "logits",
+    members: [
+      { adapterVersion: null, weight: -0.5 },
+      { adapterVersion: "a", weight: 1.5 },
+    ],
+  },
+  {
+    type: "logits",
+    members: [
+      { adapterVersion: "b", weight: 0.7 },
+      { adapterVersion: "c", weight: 0.3 },
+    ],
+  },
+  {
+    type: "compare",
+    members: [
+      { adapterVersion: "c", weight: 1 },
+      { adapterVersion: null, weight: 1 },
+    ],
+  },
+];
 
 const arrivals = fc.array(
   fc.record({
@@ -73,6 +99,7 @@ const arrivals = fc.array(
     adapterVersion: fc.constantFrom(null, "a", "b", "c"),
     tenant: fc.constantFrom("one", "two"),
     promptLogprobs: fc.constantFrom(null, null, 1),
+    blend: fc.constantFrom(...blends),
   }),
   { minLength: 2, maxLength: 10 },
 );
@@ -86,12 +113,16 @@ const machines = fc.record({
 
 test("random arrivals on machines that are too small: the same events as alone, and no limit passed", async () => {
   let preemptions = 0;
+  let blended = 0;
   await fc.assert(
     fc.asyncProperty(arrivals, machines, async (specs, { rows, kvTokens, deviceSlots, policy }) => {
-      const all = specs.map(({ after, promptTokens, tenant, ...changes }, index) => ({
+      const fits = (blend: Blend | null, tokens: number) =>
+        rows >= 2 && deviceSlots >= 2 && 2 * tokens <= kvTokens ? blend : null;
+      const all = specs.map(({ after, promptTokens, tenant, blend, ...changes }, index) => ({
         after,
         request: requestOf({
           ...changes,
+          blend: fits(blend, promptTokens + changes.maxTokens),
           id: `r${index}`,
           tenant: { id: tenant, weight: 1, rowsAtOnce: null },
           promptTokenIds: Array.from({ length: promptTokens }, (_, at) => (index * 7 + at * 3) % 60),
@@ -109,10 +140,12 @@ test("random arrivals on machines that are too small: the same events as alone, 
         assert.deepEqual(withoutTiming(events.get(request.id)), withoutTiming(expected));
       }
       preemptions += stats.preemptions;
+      blended += all.filter(({ request }) => request.blend !== null).length;
     }),
     { seed: 1, numRuns: 300 },
   );
   assert.ok(preemptions > 100, `only ${preemptions} preemptions were seen`);
+  assert.ok(blended > 50, `only ${blended} blends were seen`);
 });
 
 test("a more important request takes a row at the next step, and the preempted one goes on afterwards", async () => {

@@ -54,18 +54,24 @@ export class PromptAllowance {
   }
 
   #chunkMs(sequence: SequenceSnapshot, pastTokens: number): number | null {
-    const { adapterVersion } = sequence;
-    const adapterBytes = adapterVersion === null ? 0 : this.#budget.bytesOf(adapterVersion);
-    return this.#budget.latency.chunkMs({ tokens: chunkAt(sequence, pastTokens), pastTokens, adapterBytes });
+    const { adapterVersions, rows } = sequence;
+    const adapterBytes = this.#bytesOf(adapterVersions) / rows; // on average: each row runs the chunk
+    const tokens = chunkAt(sequence, pastTokens);
+    const ms = this.#budget.latency.chunkMs({ tokens, pastTokens, adapterBytes });
+    return ms === null ? null : ms * rows;
   }
 
   #decodeMs(decoding: readonly SequenceSnapshot[]): number | null {
-    const versions = new Set(decoding.flatMap(({ adapterVersion }) => adapterVersion ?? []));
+    const versions = new Set(decoding.flatMap(({ adapterVersions }) => adapterVersions));
     return this.#budget.latency.decodeMs({
-      rows: decoding.length,
-      pastTokens: decoding.reduce((sum, { contextTokens }) => sum + contextTokens, 0),
-      adapterBytes: [...versions].reduce((sum, version) => sum + this.#budget.bytesOf(version), 0),
+      rows: decoding.reduce((sum, { rows }) => sum + rows, 0),
+      pastTokens: decoding.reduce((sum, { contextTokens, rows }) => sum + contextTokens * rows, 0),
+      adapterBytes: this.#bytesOf([...versions]),
     });
+  }
+
+  #bytesOf(versions: readonly string[]): number {
+    return versions.reduce((sum, version) => sum + this.#budget.bytesOf(version), 0);
   }
 }
 

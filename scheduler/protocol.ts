@@ -53,13 +53,29 @@ export type RequestTenant = {
   readonly rowsAtOnce: number | null; // null = no limit of its own
 };
 
+/** One of several models that read a request's tokens side by side, each in a row of its own. */
+export type BlendMember = {
+  readonly adapterVersion: string | null;
+  readonly weight: number;
+};
+
+/**
+ * What becomes of the members' logits: `logits` draws from their weighted sum; `compare` measures how far the second
+ * of two is from the first at every prompt token, and draws nothing.
+ */
+export type Blend = {
+  readonly type: "logits" | "compare";
+  readonly members: readonly BlendMember[];
+};
+
 export type GenerationRequest = {
   readonly id: string;
   readonly tenant: RequestTenant;
   readonly priority: number; // whole; vLLM's convention: a lower value runs earlier, 0 is usual
   readonly timeoutMs: number | null; // from arrival in the engine to the last token; null = as long as it takes
   readonly promptTokenIds: readonly number[]; // at least one
-  readonly adapterVersion: string | null; // null = the base alone
+  readonly adapterVersion: string | null; // null = the base alone; of a blend, whom its tokens are counted for
+  readonly blend: Blend | null; // null = the one adapter version
   readonly sampling: SamplingParameters;
   readonly maxTokens: number; // 0 is allowed: prompt log-probabilities only
   readonly minTokens: number; // end-of-sequence and stop tokens cannot be drawn before
@@ -76,11 +92,20 @@ export type TokenLogprob = {
   readonly top: readonly (readonly [tokenId: number, logprob: number])[]; // most likely first
 };
 
+/** Of the next-token distributions after each prompt token. */
+export type Comparison = {
+  readonly meanKl: number; // nats, KL(first || second)
+  readonly maxKl: number;
+  readonly top1Agreement: number; // share of tokens whose likeliest successor is the same
+  readonly tokens: number;
+};
+
 export type FinishReason = "stop" | "length";
 
 export type GenerationEvent =
   | { readonly type: "cached"; readonly tokens: number } // of the prompt, found in the prefix cache; only if any
   | { readonly type: "prompt"; readonly logprobs: readonly (TokenLogprob | null)[] } // only with promptLogprobs
+  | { readonly type: "compared"; readonly comparison: Comparison } // only with blend `compare`
   | { readonly type: "token"; readonly tokenId: number; readonly logprob: TokenLogprob | null }
   | {
       readonly type: "finished";

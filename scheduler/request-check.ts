@@ -2,6 +2,7 @@
 // break a step gets in.
 
 import type { ModelRunner } from "../kernels/model-runner.ts";
+import { membersOf, versionsOf } from "./members.ts";
 import type { GenerationRequest } from "./protocol.ts";
 
 export type Refusal = {
@@ -14,20 +15,41 @@ export type CheckContext = {
   readonly runner: ModelRunner;
   readonly vocabSize: number;
   readonly isKnown: (adapterVersion: string) => boolean;
+  readonly maxAdapters: number; // distinct versions with a row at once
 };
 
 export function checkRequest(request: GenerationRequest, context: CheckContext): Refusal | null {
   const { runner, vocabSize } = context;
-  const { promptTokenIds, maxTokens, adapterVersion, tenant } = request;
-  if (adapterVersion !== null && !context.isKnown(adapterVersion)) {
-    return refusal("adapter_not_found", `adapter version ${adapterVersion} is not loaded; send it again`);
+  const { promptTokenIds, maxTokens, tenant } = request;
+  const members = membersOf(request);
+  const versions = versionsOf(request);
+  const unknown = versions.find((version) => !context.isKnown(version));
+  if (unknown !== undefined) {
+    return refusal("adapter_not_found", `adapter version ${unknown} is not loaded; send it again`);
   }
-  const virtualTokens = runner.virtualTokens(adapterVersion);
+  const rows = Math.min(runner.maxRows, tenant.rowsAtOnce ?? runner.maxRows);
+  if (members.length === 0 || members.length > rows || versions.length > context.maxAdapters) {
+    return refusal(
+      "too_many_adapters",
+      `${members.length} models side by side need a row each, and ${rows} rows with ${context.maxAdapters} adapters are the most that one request can have; blend fewer, or add their weights up instead (mode "linear")`,
+    );
+  }
+  const virtualTokens = Math.max(
+    ...members.map(({ adapterVersion }) => runner.virtualTokens(adapterVersion)),
+  );
   if (promptTokenIds.length === 0 || virtualTokens + promptTokenIds.length + maxTokens > runner.maxContext) {
     const virtual = virtualTokens === 0 ? "" : `${virtualTokens} virtual tokens of the adapter, `;
     return refusal(
       "context_length_exceeded",
       `${virtual}${promptTokenIds.length} prompt and ${maxTokens} completion tokens do not fit a context of ${runner.maxContext}; shorten the prompt or lower max_tokens`,
+    );
+  }
+  const kvBytes = members.length * runner.kvBytesOf(virtualTokens + promptTokenIds.length + maxTokens);
+  const { kvBytesCapacity } = runner.stats();
+  if (kvBytes > kvBytesCapacity) {
+    return refusal(
+      "request_too_large",
+      `its keys and values take ${kvBytes} bytes, and the server has ${kvBytesCapacity}; shorten the prompt, lower max_tokens, or blend fewer models`,
     );
   }
   if (promptTokenIds.some((token) => !Number.isInteger(token) || token < 0 || token >= vocabSize)) {

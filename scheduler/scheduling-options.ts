@@ -11,6 +11,7 @@ export type SchedulingOptions = {
   readonly sharePrefixes: boolean; // cached prompts of the base alone, between tenants
   readonly prefixCacheBytes: number; // 0 = no cache
   readonly maxKvBytes: number; // of sequences with a row; 0 = enough for every row's whole context
+  readonly batchInvariant: boolean; // do not start where a row's bits depend on its company
   readonly maxQueue: number; // requests that may wait for a row
   readonly maxQueuePerTenant: number;
 };
@@ -23,6 +24,7 @@ export const defaultScheduling: SchedulingOptions = {
   sharePrefixes: false,
   prefixCacheBytes: 256 * 1024 * 1024,
   maxKvBytes: 0,
+  batchInvariant: false,
   maxQueue: 1024,
   maxQueuePerTenant: 256,
 };

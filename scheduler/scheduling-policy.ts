@@ -5,7 +5,9 @@
 export type SequenceSnapshot = {
   readonly id: string;
   readonly tenant: string;
-  readonly adapterVersion: string | null;
+  readonly adapterVersion: string | null; // of a blend, whom it is counted for
+  readonly rows: number; // that it takes
+  readonly adapterVersions: readonly string[]; // in these rows, each once
   readonly priority: number; // a lower value runs earlier
   readonly state: "waiting" | "prefilling" | "decoding"; // all but the waiting ones have a row
   readonly promptTokens: number;

@@ -48,18 +48,24 @@ export class SequenceTable {
    * @throws KvMemoryError `kv_memory_exhausted`; it still waits then
    */
   start(sequence: Sequence): GenerationEvent[] {
-    const { request } = sequence;
-    const { cachedTokens } = this.#options.runner.open(request.id, {
-      adapterVersion: request.adapterVersion,
-      prefix: this.#prefixOf(sequence),
-    });
-    this.#counters.stopWaiting(request);
+    const { runner } = this.#options;
+    const prefix = this.#prefixOf(sequence);
+    let cachedTokens = 0;
+    try {
+      for (const { rowId, adapterVersion } of sequence.members) {
+        cachedTokens = runner.open(rowId, { adapterVersion, prefix }).cachedTokens;
+      }
+    } catch (error) {
+      this.#close(sequence);
+      throw error;
+    }
+    this.#counters.stopWaiting(sequence.request);
     return sequence.start(cachedTokens);
   }
 
   /** Takes the row back; the sequence waits again. */
   preempt(sequence: Sequence): void {
-    this.#options.runner.close(sequence.request.id);
+    this.#close(sequence);
     sequence.preempt();
     this.#counters.wait(sequence.request);
     this.preemptions++;
@@ -69,9 +75,15 @@ export class SequenceTable {
     const { request } = sequence;
     if (!this.#sequences.delete(request.id)) return;
     this.charge(sequence);
-    if (this.#options.runner.isOpen(request.id)) this.#options.runner.close(request.id);
+    this.#close(sequence);
     if (sequence.state === "waiting") this.#counters.stopWaiting(request);
     this.#counters.leave(request);
+  }
+
+  /** Gives back the rows that it has. */
+  #close({ members }: Sequence): void {
+    const { runner } = this.#options;
+    for (const { rowId } of members) if (runner.isOpen(rowId)) runner.close(rowId);
   }
 
   /** Puts what a sequence was newly served on its tenant's account. */
@@ -95,16 +107,18 @@ export class SequenceTable {
 
   #kvBytesOf(sequence: Sequence): number {
     const { runner } = this.#options;
-    return runner.kvBytesOf(runner.virtualTokens(sequence.request.adapterVersion) + sequence.tokensToCome);
+    return sequence.members.reduce((sum, { adapterVersion }) => {
+      return sum + runner.kvBytesOf(runner.virtualTokens(adapterVersion) + sequence.tokensToCome);
+    }, 0);
   }
 
   /**
    * A prompt whose log-probabilities are wanted needs every token's logits, and is cut at other places: it takes
-   * nothing from the cache and leaves nothing there.
+   * nothing from the cache and leaves nothing there. Nor does a blend, whose rows advance together.
    */
   #prefixOf({ request }: Sequence): PrefixQuery | null {
-    const { promptTokenIds, promptLogprobs, tenant, adapterVersion } = request;
-    if (promptLogprobs !== null) return null;
+    const { promptTokenIds, promptLogprobs, tenant, adapterVersion, blend } = request;
+    if (promptLogprobs !== null || blend !== null) return null;
     const isShared = adapterVersion === null && this.#options.sharePrefixes;
     return { scope: isShared ? "" : `tenant ${tenant.id}`, tokenIds: promptTokenIds };
   }

@@ -1,9 +1,17 @@
 // One request on its way through the engine: an explicit state machine, its sampler and its clock. Where its keys
 // and values lie is the runner's business; when it runs is the policy's.
 
+import { divergence } from "../kernels/sampling/blend.ts";
 import { type Draw, Sampler, scoreToken } from "../kernels/sampling/sampler.ts";
+import { type Member, membersOf, versionsOf } from "./members.ts";
 import { chunkAt } from "./prompt-allowance.ts";
-import type { GenerationEvent, GenerationRequest, RequestTiming, TokenLogprob } from "./protocol.ts";
+import type {
+  Comparison,
+  GenerationEvent,
+  GenerationRequest,
+  RequestTiming,
+  TokenLogprob,
+} from "./protocol.ts";
 import type { SequenceSnapshot } from "./scheduling-policy.ts";
 import type { ServedTokens } from "./service-counters.ts";
 
@@ -23,6 +31,8 @@ const transitions: Readonly<Record<SequenceState, readonly SequenceState[]>> = {
 
 /** A chunk whose every token needs logits returns [tokens, vocab] floats: this many keep it under 40 MB. */
 const scoredChunkTokens = 64;
+/** Comparing two rows takes an exponential for every token of the vocabulary: this many keep a step short. */
+const comparedChunkTokens = 16;
 
 /**
  * A sequence that lost its row starts over: the same chunks again, then the tokens that it had, one by one in decode
@@ -31,6 +41,8 @@ const scoredChunkTokens = 64;
  */
 export class Sequence {
   readonly request: GenerationRequest;
+  readonly members: readonly Member[];
+  readonly adapterVersions: readonly string[]; // of all members, each once
   readonly arrivedMs = performance.now();
   readonly chunkTokens: number;
   #state: SequenceState = "waiting";
@@ -42,12 +54,15 @@ export class Sequence {
   readonly #sampler: Sampler;
   readonly #stops: ReadonlySet<number>;
   #promptLogprobs: (TokenLogprob | null)[] = [null];
+  #compared: Comparison = { meanKl: 0, maxKl: 0, top1Agreement: 0, tokens: 0 };
   readonly #enteredMs: Partial<Record<SequenceState, number>>; // for the first time
 
   constructor(request: GenerationRequest, { eosTokenIds, chunkTokens }: SequenceOptions) {
     this.request = request;
-    this.chunkTokens =
-      request.promptLogprobs === null ? chunkTokens : Math.min(chunkTokens, scoredChunkTokens);
+    this.members = membersOf(request);
+    this.adapterVersions = versionsOf(request);
+    const longest = request.promptLogprobs === null ? chunkTokens : scoredChunkTokens;
+    this.chunkTokens = Math.min(chunkTokens, this.#isComparison ? comparedChunkTokens : longest);
     this.#sampler = new Sampler(request.sampling, request.promptTokenIds);
     this.#stops = new Set([...(request.ignoreEos ? [] : eosTokenIds), ...request.stopTokenIds]);
     this.#enteredMs = { waiting: this.arrivedMs };
@@ -55,6 +70,10 @@ export class Sequence {
 
   get state(): SequenceState {
     return this.#state;
+  }
+
+  get #isComparison(): boolean {
+    return this.request.blend?.type === "compare";
   }
 
   /** The token that the next decode step appends: the newest, or one that a new row does not have yet. */
@@ -88,6 +107,8 @@ export class Sequence {
       id,
       tenant: tenant.id,
       adapterVersion,
+      rows: this.members.length,
+      adapterVersions: this.adapterVersions,
       priority,
       state: this.#state === "finished" ? "decoding" : this.#state,
       promptTokens: promptTokenIds.length,
@@ -124,6 +145,7 @@ export class Sequence {
     this.#computedTokens = 0;
     this.#fed = 0;
     this.#promptLogprobs = [null];
+    this.#compared = { meanKl: 0, maxKl: 0, top1Agreement: 0, tokens: 0 };
   }
 
   /** The next tokens of the prompt, and which logits their run must return. */
@@ -134,17 +156,23 @@ export class Sequence {
       this.#computedTokens + chunkAt({ chunkTokens: this.chunkTokens, promptTokens }, this.#computedTokens);
     const tokenIds = promptTokenIds.slice(this.#computedTokens, end);
     if (this.#generated.length > 0) return { tokenIds, logits: "none" }; // what they gave is known
-    if (promptLogprobs !== null) return { tokenIds, logits: "all" };
+    if (promptLogprobs !== null || this.#isComparison) return { tokenIds, logits: "all" };
     return { tokenIds, logits: end === promptTokens ? "last" : "none" };
   }
 
   /**
    * Takes the result of a chunk.
    * @param logits rows that `nextChunk` asked for; overwritten
+   * @param others of a comparison, the second member's
    * @returns what the client is to be told; the prompt's last chunk draws the first token
    */
-  chunkDone(tokens: number, logits: readonly Float32Array[]): GenerationEvent[] {
+  chunkDone(
+    tokens: number,
+    logits: readonly Float32Array[],
+    others: readonly Float32Array[] = [],
+  ): GenerationEvent[] {
     const { promptTokenIds, promptLogprobs, maxTokens } = this.request;
+    for (const [index, other] of others.entries()) this.#compare(logits[index]!, other);
     if (promptLogprobs !== null) {
       for (const [index, row] of logits.entries()) {
         const next = promptTokenIds[this.#computedTokens + index + 1];
@@ -153,6 +181,9 @@ export class Sequence {
     }
     this.#computedTokens += tokens;
     if (this.#computedTokens < promptTokenIds.length) return [];
+    if (this.#isComparison) {
+      return [{ type: "compared", comparison: this.#compared }, this.#finish("length", null)];
+    }
     if (this.#generated.length > 0) {
       this.transition("decoding");
       return [];
@@ -180,6 +211,18 @@ export class Sequence {
     };
     this.#charged = { inputTokens, outputTokens };
     return served;
+  }
+
+  #compare(one: Float32Array, other: Float32Array): void {
+    const { kl, isSameTop } = divergence(one, other);
+    const tokens = this.#compared.tokens + 1;
+    this.#compared = {
+      meanKl: this.#compared.meanKl + (kl - this.#compared.meanKl) / tokens,
+      maxKl: Math.max(this.#compared.maxKl, kl),
+      top1Agreement:
+        this.#compared.top1Agreement + ((isSameTop ? 1 : 0) - this.#compared.top1Agreement) / tokens,
+      tokens,
+    };
   }
 
   #draw(logits: Float32Array): GenerationEvent[] {

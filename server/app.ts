@@ -4,6 +4,8 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { methodNotAllowed } from "hono/method-not-allowed";
+import { TrieRouter } from "hono/router/trie-router";
+import { BodyBudget } from "./body-budget.ts";
 import type { ServerContext } from "./context.ts";
 import { type Endpoint, jsonResponse, type ListenerName } from "./endpoints/endpoint.ts";
 import { endpoints } from "./endpoints/index.ts";
@@ -21,8 +23,11 @@ const clientClosedRequest = 499;
 
 const keyScheme = "key";
 
+type MountContext = ServerContext & { readonly bodies: BodyBudget };
+
 export function createApp(context: ServerContext, listener: ListenerName = "main"): App {
-  const app: App = new OpenAPIHono();
+  // Tries routes in the registry's order, so that an id with slashes ends where a route below it begins.
+  const app: App = new OpenAPIHono({ router: new TrieRouter() });
   app.use(requestLog(context));
   app.use(
     methodNotAllowed({
@@ -33,8 +38,9 @@ export function createApp(context: ServerContext, listener: ListenerName = "main
       },
     }),
   );
+  const mounting = { ...context, bodies: new BodyBudget() };
   for (const endpoint of Object.values<Endpoint>(endpoints)) {
-    if (endpoint.listener === listener || endpoint.listener === "both") mount(app, endpoint, context);
+    if (endpoint.listener === listener || endpoint.listener === "both") mount(app, endpoint, mounting);
   }
   mountDocument(app, context);
   app.notFound((c) => {
@@ -45,7 +51,7 @@ export function createApp(context: ServerContext, listener: ListenerName = "main
   return app;
 }
 
-function mount(app: App, endpoint: Endpoint, context: ServerContext): void {
+function mount(app: App, endpoint: Endpoint, { bodies, ...context }: MountContext): void {
   const { method, path, summary, request, responses, jsonBody, access } = endpoint;
   app.openAPIRegistry.registerPath({
     method,
@@ -61,9 +67,10 @@ function mount(app: App, endpoint: Endpoint, context: ServerContext): void {
     const record = c.get("record");
     const tenant = access === "public" ? anonymous : admit(c.req.raw, { access, record }, context);
     const raw = c.req.raw;
-    const body = jsonBody === null ? null : await readJsonBody(raw, jsonBody);
+    using share = bodies.share();
+    const body = jsonBody === null ? null : await readJsonBody(raw, jsonBody, share);
     const parameter = (name: string) => c.req.param(name) ?? "";
-    return endpoint.handle({ body, raw, signal: raw.signal, record, tenant, parameter }, context);
+    return await endpoint.handle({ body, raw, signal: raw.signal, record, tenant, parameter }, context);
   });
 }
 

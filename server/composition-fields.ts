@@ -1,41 +1,65 @@
 // The request field `adapters`: several adapters with weights, whose changes of the base add up.
 
 import { z } from "@hono/zod-openapi";
+import { mostAdapters } from "../adapters-store/combine/composition.ts";
 import { boundedList } from "./generation/bounded.ts";
 
-const maximumAdapters = 8;
-const maximumRanges = 64;
-const largestWeight = 100;
+const maximumRanges = 256;
 
-const weight = z.number().min(-largestWeight).max(largestWeight);
-
-const layerRange = z
-  .strictObject({ from: z.int().min(0), to: z.int().min(0), weight })
-  .refine(({ from, to }) => from <= to, { path: ["to"], message: "is below from" })
-  .openapi({ description: "The weight in layers from..to, both included, in place of the entry's own." });
+const layerRange = z.strictObject({ from: z.int().min(0), to: z.int().min(0), weight: z.number() });
 
 const weightedAdapter = z.strictObject({
   id: z.string().min(1),
-  weight,
-  layers: boundedList(layerRange, maximumRanges).nullish(),
+  weight: z.number(),
+  layers: boundedList(layerRange, maximumRanges).optional(),
 });
 
-export type WeightedId = z.output<typeof weightedAdapter>;
+/** As the document has it, which does not see into bounded lists. */
+const weightedItem = {
+  type: "object" as const,
+  required: ["id", "weight"],
+  additionalProperties: false,
+  properties: {
+    id: { type: "string" as const },
+    weight: { type: "number" as const },
+    layers: {
+      type: "array" as const,
+      maxItems: maximumRanges,
+      description: "Weights in layers from..to, both included, in place of the entry's own.",
+      items: {
+        type: "object" as const,
+        required: ["from", "to", "weight"],
+        additionalProperties: false,
+        properties: {
+          from: { type: "integer" as const },
+          to: { type: "integer" as const },
+          weight: { type: "number" as const },
+        },
+      },
+    },
+  },
+};
 
-export const weightedAdapters = boundedList(weightedAdapter, maximumAdapters).refine(
-  ({ length }) => length > 0,
-  "is an empty list; leave it out for the model alone",
-);
+/** What only the model can tell (its layers), `parseComposition` checks. */
+export const weightedAdapters = boundedList(weightedAdapter, mostAdapters).openapi({
+  type: "array",
+  maxItems: mostAdapters,
+  items: weightedItem,
+});
 
 const noLogits = 'only "linear" is, which adds up the weighted changes of the weights';
 
 export const compositionFields = {
   adapters: weightedAdapters.nullish().openapi({
+    type: ["array", "null"],
+    maxItems: mostAdapters,
+    items: weightedItem,
     description:
       "Several adapters at once, their changes of the base multiplied by their weights and added up; the base's own name stands for no change. `model` names the base then.",
   }),
   mode: z
     .unknown()
+    .optional()
     .superRefine((value, context) => {
       if (value === undefined || value === null || value === "linear") return;
       context.addIssue({ code: "custom", message: noLogits, params: { unsupported: true } });

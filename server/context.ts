@@ -1,8 +1,13 @@
 // What every endpoint may use: the server for its whole life, and what it serves once it is ready.
 
+import type { AdapterDeriver } from "../adapters-store/store-derive.ts";
 import type { Engine } from "../scheduler/engine.ts";
+import type { AdapterFiles } from "./adapter-files.ts";
+import type { Compositions } from "./composition.ts";
+import type { DerivedVersions } from "./derived-versions.ts";
 import type { RunningRequests } from "./generation/running-requests.ts";
 import type { Logger } from "./logger.ts";
+import type { MemoryPlan } from "./memory-plan.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Readiness } from "./readiness.ts";
 import type { ServedAdapters, TenantAdapters } from "./served-adapters.ts";
@@ -19,6 +24,7 @@ export type ServerContext = {
   readonly limits: RateLimits;
   readonly requests: RunningRequests;
   readonly metrics: Metrics;
+  readonly memory: MemoryPlan;
   readonly logger: Logger;
   readonly startedAtSeconds: number; // Unix time
   readonly packageVersion: string;
@@ -30,8 +36,13 @@ export type Serving = {
   readonly text: TextModel;
   /** What a tenant may see and call: its own adapters and the shared ones. */
   readonly adaptersOf: (tenant: Tenant) => TenantAdapters;
-  readonly allAdapters: Pick<ServedAdapters, "list" | "namesOf">; // every tenant's: for metrics, never for an answer
+  readonly allAdapters: Pick<ServedAdapters, "list" | "namesOf" | "residency">; // every tenant's: for metrics, never for an answer
+  readonly compositions: Compositions;
+  readonly deriver: Pick<AdapterDeriver, "compress" | "merge">;
+  readonly derived: DerivedVersions; // versions that the deriver makes for requests
   readonly usage: UsageLedger;
   readonly baseRoot: string; // the base's directory, as GET /v1/models shows it
   readonly uploadDirectory: string; // quarantine of uploads under way
+  readonly adapterFiles: Pick<AdapterFiles, "open">;
+  readonly loraDirectory: string | null; // where vLLM's load_lora_adapter finds adapters; null = nowhere
 };

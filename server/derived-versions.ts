@@ -19,6 +19,7 @@ const defaultMaximum = 1024;
 export class DerivedVersions {
   readonly #residency: Pick<AdapterResidency, "acquireAll" | "register" | "remove">;
   readonly #maximum: number;
+  #released = Promise.withResolvers<void>(); // at the next end of a lease
   readonly #known = new Map<string, Known>(); // the one unused for longest first
 
   constructor(
@@ -43,9 +44,16 @@ export class DerivedVersions {
     return this.#known.get(version)?.make();
   }
 
-  /** Whether a lease, given or waited for, is on a version that is made from this one. */
-  isParentInUse(version: string): boolean {
-    return [...this.#known.values()].some(({ uses, parents }) => uses > 0 && parents.includes(version));
+  /** What a derived version is made from; of others nothing. */
+  parentsOf(version: string): readonly string[] {
+    return this.#known.get(version)?.parents ?? [];
+  }
+
+  /** Resolves when nothing that is leased, or waited for, is made from the version: only then may it be deleted. */
+  async whenUnused(parent: string): Promise<void> {
+    const isUsed = () =>
+      [...this.#known.values()].some(({ uses, parents }) => uses > 0 && parents.includes(parent));
+    while (isUsed()) await this.#released.promise;
   }
 
   /** Of derived and other versions alike. Throws as AdapterResidency.acquireAll does. */
@@ -62,6 +70,8 @@ export class DerivedVersions {
         known.uses--;
         if (this.#known.get(version) === known) this.#touch(version, known);
       }
+      this.#released.resolve();
+      this.#released = Promise.withResolvers();
     };
     for (const { known } of derived) known.uses++;
     try {

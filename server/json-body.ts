@@ -2,6 +2,7 @@
 // RequestError that names the field's path. Knows no endpoint.
 
 import type { z } from "@hono/zod-openapi";
+import type { BodyShare } from "./body-budget.ts";
 import {
   BodyTooLargeError,
   InvalidFieldError,
@@ -14,16 +15,20 @@ import {
 
 export const jsonBodyLimitBytes = 4 * 1024 * 1024;
 
+/** Up to here a body counts as part of its connection. */
+const freeBytes = 16 * 1024;
+
 const jsonMediaType = /^application\/([\w.-]+\+)?json\s*(;|$)/i;
 
 export async function readJsonBody<Schema extends z.ZodType>(
   request: Request,
   schema: Schema,
+  share: BodyShare,
 ): Promise<z.output<Schema>> {
   if (!jsonMediaType.test(request.headers.get("content-type") ?? "")) {
     throw new UnsupportedMediaTypeError("application/json");
   }
-  const parsed = schema.safeParse(parseJson(await readLimited(request, jsonBodyLimitBytes)), {
+  const parsed = schema.safeParse(parseJson(await readLimited(request, share)), {
     jitless: true, // zod's compiled fast path needs eval, which a hardened deployment may forbid
   });
   if (parsed.success) return parsed.data;
@@ -38,18 +43,17 @@ function parseJson(bytes: Uint8Array): unknown {
   }
 }
 
-async function readLimited(request: Request, limitBytes: number): Promise<Uint8Array> {
-  const announced = request.headers.get("content-length");
-  if (announced !== null) {
-    // Node's HTTP parser holds the body to this length.
-    if (Number(announced) > limitBytes) throw new BodyTooLargeError(limitBytes);
-    return new Uint8Array(await request.arrayBuffer());
-  }
+async function readLimited(request: Request, share: BodyShare): Promise<Uint8Array> {
+  const announced = Number(request.headers.get("content-length") ?? Number.NaN);
+  // Node's HTTP parser holds the body to this length.
+  if (announced > jsonBodyLimitBytes) throw new BodyTooLargeError(jsonBodyLimitBytes);
+  if (announced <= freeBytes) return new Uint8Array(await request.arrayBuffer());
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const chunk of request.body ?? []) {
     sizeBytes += chunk.byteLength;
-    if (sizeBytes > limitBytes) throw new BodyTooLargeError(limitBytes);
+    if (sizeBytes > jsonBodyLimitBytes) throw new BodyTooLargeError(jsonBodyLimitBytes);
+    share.take(chunk.byteLength); // as it comes: who only announces a large body keeps nobody out
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

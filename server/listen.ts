@@ -27,7 +27,7 @@ export type ConnectionLimits = {
 };
 
 export const defaultConnectionLimits: ConnectionLimits = {
-  maxConnections: 4096,
+  maxConnections: 2048,
   headersMs: 20_000,
   requestMs: 600_000,
   stalledMs: 60_000,

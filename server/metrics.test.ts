@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { VersionResidency } from "../adapters-store/residency/residency.ts";
+import { CotenantError } from "../kernels/errors.ts";
 import { idleStats } from "../scheduler/protocol.ts";
+import { maxNamedVersions } from "./metrics/adapter-metrics.ts";
+import { maxQueueTenants } from "./metrics/engine-metrics.ts";
 import { Metrics, type MetricsSource } from "./metrics.ts";
 
 const stats = {
@@ -28,7 +32,33 @@ function scrape(source: MetricsSource | null) {
 }
 
 const names = (version: string) => (version === "v1" ? ["orders", "orders-alias"] : ["tickets"]);
-const source = { stats, maxRows: 4, adaptersRegistered: 3, namesOf: names };
+const residencyStats = {
+  registered: 3,
+  resident: 2,
+  waiting: 0,
+  capacityBytes: 1000,
+  residentBytes: 600,
+  pinnedBytes: 100,
+  hits: 7,
+  misses: 2,
+  loads: 2,
+  loadFailures: 0,
+  evictions: 1,
+};
+const noVersions: VersionResidency[] = [];
+const adapters = {
+  list: () => [served(100, 400), served(50, 200), served(50, 200)],
+  namesOf: names,
+  residency: { stats: () => residencyStats, recent: (limit: number) => noVersions.slice(0, limit) },
+};
+const source = { stats, engineRestarts: 0, maxRows: 4, adapters };
+
+function served(sizeBytes: number, decodedBytes: number) {
+  const modulesMatched = { count: 1, names: [] };
+  return {
+    summary: { kinds: [], ranks: null, modulesMatched, modulesUnmatched: [], sizeBytes, decodedBytes },
+  };
+}
 
 test("gauges and totals show the engine's snapshot, scrape after scrape", async () => {
   const { metrics, lines } = scrape(source);
@@ -40,6 +70,12 @@ test("gauges and totals show the engine's snapshot, scrape after scrape", async 
     'vllm:kv_cache_usage_perc{model_name="base"} 0.25',
     'cotenant_engine_steps_total{model_name="base"} 10',
     'cotenant_adapters_registered{model_name="base"} 3',
+    'cotenant_adapter_hits_total{model_name="base",tier="host"} 7',
+    'cotenant_adapter_hits_total{model_name="base",tier="store"} 2',
+    'cotenant_adapter_loads_total{model_name="base",tier="device"} 3',
+    'cotenant_adapter_resident_bytes{model_name="base",tier="host"} 600',
+    'cotenant_adapter_compression_ratio{model_name="base"} 4',
+    'vllm:cache_config_info{model_name="base",block_size="128",num_gpu_blocks="1"} 1',
   ]) {
     assert.ok(exposition.includes(line), line);
   }
@@ -82,6 +118,70 @@ test("a generation counts its prompt once, its tokens with the one that ended it
     'vllm:inter_token_latency_seconds_count{model_name="base"} 1',
     'vllm:request_success_total{model_name="base",finished_reason="stop"} 1',
     'vllm:request_success_total{model_name="base",finished_reason="abort"} 1',
+  ]) {
+    assert.ok(exposition.includes(line), line);
+  }
+});
+
+function resident(version: string, isPinned = false): VersionResidency {
+  const counts = { leases: 0, hits: 0, misses: 0, loads: 1, lastUsedMs: 0 };
+  return { version, state: "resident", sizeBytes: 1, isPinned, ...counts };
+}
+
+test("loaded adapters have a series by name, at the better of a name's places, and never too many", async () => {
+  let recent = [resident("v1", true), resident("v3"), resident("v4")];
+  const namesOf = (version: string) =>
+    ({ v1: ["a", "b"], v3: ["b", "c"], v4: ["c"] })[version] ?? [`name of ${version}`, "again"];
+  const residency = { ...adapters.residency, recent: (limit: number) => recent.slice(0, limit) };
+  const { metrics, lines } = scrape({ ...source, adapters: { ...adapters, namesOf, residency } });
+  const loaded = async () => (await lines()).filter((line) => line.startsWith("vllm:lora_adapter_loaded"));
+  const series = (name: string, level: string, pinned: boolean) =>
+    `vllm:lora_adapter_loaded{model_name="base",adapter_name="${name}",level="${level}",pinned="${pinned}"} 1`;
+  assert.deepEqual(await loaded(), [
+    series("a", "gpu", true),
+    series("b", "gpu", true),
+    series("c", "cpu", false),
+  ]);
+  recent = Array.from({ length: 2000 }, (_, index) => resident(`w${index}`));
+  assert.equal((await loaded()).length, maxNamedVersions);
+  recent = [];
+  assert.deepEqual(await loaded(), []);
+  metrics.close();
+});
+
+test("tenants' queues have so many series and one for the rest", async () => {
+  const waitingByTenant = Object.fromEntries(
+    Array.from({ length: maxQueueTenants + 5 }, (_, index) => [`t${index}`, index + 1]),
+  );
+  const { metrics, lines } = scrape({ ...source, stats: { ...stats, waitingByTenant } });
+  const queues = (await lines()).filter((line) => line.startsWith("cotenant_tenant_queue_requests"));
+  metrics.close();
+  assert.equal(queues.length, maxQueueTenants + 1);
+  assert.ok(queues.includes('cotenant_tenant_queue_requests{model_name="base",tenant="t24"} 25'));
+  assert.ok(queues.includes('cotenant_tenant_queue_requests{model_name="base",tenant="_other"} 15'));
+});
+
+test("every submitted choice is finished, cancelled or refused, once", async () => {
+  const { metrics, lines } = scrape(null);
+  const ends = ["finished", "cancelled", "refused", "failed", "refused", "cancelled", "cancelled"] as const;
+  for (const end of ends) {
+    const meter = metrics.startGeneration({ promptTokens: 1 });
+    meter.token();
+    if (end === "finished") meter.finished({ reason: "length", tokens: 1, timing: null });
+    if (end === "refused") meter.refused(new CotenantError("queue_full", "full"));
+    if (end === "failed") meter.refused(new Error("a bug"));
+    meter.end();
+    meter.end();
+  }
+  const exposition = await lines();
+  metrics.close();
+  for (const line of [
+    'cotenant_requests_submitted_total{model_name="base"} 7',
+    'vllm:request_success_total{model_name="base",finished_reason="length"} 1',
+    'vllm:request_success_total{model_name="base",finished_reason="abort"} 3',
+    'cotenant_requests_cancelled_total{model_name="base"} 3',
+    'cotenant_requests_refused_total{model_name="base",code="queue_full"} 2',
+    'cotenant_requests_refused_total{model_name="base",code="internal_error"} 1',
   ]) {
     assert.ok(exposition.includes(line), line);
   }

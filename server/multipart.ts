@@ -13,6 +13,7 @@ export type MultipartPart = {
 export type MultipartLimits = { readonly sizeBytes: number; readonly parts: number };
 
 const headerLimitBytes = 16 * 1024;
+const drainLimitBytes = 2 ** 26;
 const boundaryPattern = /^multipart\/form-data\s*;.*?\bboundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))/i;
 const lineBreak = Buffer.from("\r\n");
 const endOfHeaders = Buffer.from("\r\n\r\n");
@@ -25,13 +26,17 @@ export async function* readMultipart(
   if (!match) throw new UnsupportedMediaTypeError("multipart/form-data with a boundary");
   const delimiter = Buffer.from(`\r\n--${match[1] ?? match[2]}`);
   const input = new Input(request.body, limits.sizeBytes);
-  for await (const _ of input.until(delimiter)); // the preamble says nothing
-  for (let parts = 0; !(await isClosing(input)); parts++) {
-    if (parts === limits.parts) throw new MalformedMultipartError(`it has more than ${limits.parts} parts`);
-    const disposition = await readDisposition(input);
-    const content = input.until(delimiter);
-    yield { ...disposition, content };
-    for await (const _ of content); // what the reader left
+  try {
+    for await (const _ of input.until(delimiter)); // the preamble says nothing
+    for (let parts = 0; !(await isClosing(input)); parts++) {
+      if (parts === limits.parts) throw new MalformedMultipartError(`it has more than ${limits.parts} parts`);
+      const disposition = await readDisposition(input);
+      const content = input.until(delimiter);
+      yield { ...disposition, content };
+      for await (const _ of content); // what the reader left
+    }
+  } finally {
+    await input.drain(); // a client that is still sending would not hear why its upload is refused
   }
 }
 
@@ -99,6 +104,17 @@ class Input {
       if (part.length > 0) yield part;
       await this.#fill();
     }
+  }
+
+  /** Reads on to the end, or for so long that the rest may be cut. */
+  async drain(): Promise<void> {
+    try {
+      for (let leftBytes = drainLimitBytes; leftBytes > 0; ) {
+        const next = await this.#reader.next();
+        if (next.done) return;
+        leftBytes -= next.value.byteLength;
+      }
+    } catch {} // the client is gone
   }
 
   async #fill(): Promise<void> {

@@ -2,10 +2,16 @@
 
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { DecodePool } from "../adapters-store/decode-pool.ts";
 import { openAdapterStore } from "../adapters-store/store.ts";
+import { AdapterDeriver } from "../adapters-store/store-derive.ts";
 import type { Progress } from "../scheduler/engine.ts";
 import { startEngine } from "../scheduler/engine-client.ts";
+import { AdapterFiles } from "./adapter-files.ts";
+import { Compositions } from "./composition.ts";
 import type { Serving } from "./context.ts";
+import type { Logger } from "./logger.ts";
+import type { AdapterLoad, Metrics } from "./metrics.ts";
 import { ServedAdapters } from "./served-adapters.ts";
 import type { ServeOptions } from "./start.ts";
 import { type Outage, SupervisedEngine } from "./supervisor.ts";
@@ -17,14 +23,16 @@ export type ServingEvents = {
   readonly onProgress: (progress: Progress) => void;
   readonly onDown: (outage: Outage) => void;
   readonly onUp: () => void;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, "observeAdapterLoad">;
 };
 
 export type OpenedServing = Omit<Serving, "usage"> & { readonly engine: SupervisedEngine };
 
 /** Each part is handed to `cleanup` as soon as it exists. */
 export async function openServing(
-  options: ServeOptions,
-  { onProgress, onDown, onUp }: ServingEvents,
+  options: ServeOptions & { readonly hostCacheBytes: number },
+  { onProgress, onDown, onUp, logger, metrics }: ServingEvents,
   cleanup: AsyncDisposableStack,
 ): Promise<OpenedServing> {
   const longTexts = new LongTextEncoder(options.modelDirectory);
@@ -44,20 +52,45 @@ export async function openServing(
   const { fingerprint } = engine.model;
   const targets = { ...engine.model.targets, checkpointDirectory: options.modelDirectory };
   const directory = join(options.dataDirectory, "adapters");
-  const store = await openAdapterStore({ directory, targets, baseFingerprint: fingerprint });
+  const pool = new DecodePool();
+  cleanup.defer(() => pool.close());
+  const store = await openAdapterStore({ directory, targets, baseFingerprint: fingerprint, pool });
   cleanup.defer(() => store.close());
   if (options.adaptersDirectory !== null) await store.addDirectoriesInPlace(options.adaptersDirectory);
   const { modelName: baseName, hostCacheBytes } = options;
-  adapters = new ServedAdapters({ store, engine, baseName, hostCacheBytes });
+  const onError = (err: unknown, what: string) => logger.error({ err }, `adapters: ${what} failed`);
+  const onLoaded = (load: AdapterLoad) => metrics.observeAdapterLoad(load);
+  adapters = new ServedAdapters({ store, engine, baseName, hostCacheBytes, onError, onLoaded });
   const served = adapters;
+  cleanup.defer(() => served.close());
   for (const adapter of store.all()) served.serve(adapter);
+  void served.loadPinned();
+  const uploadDirectory = await emptyFolder(join(options.dataDirectory, "uploads")); // a killed server left some
+  const deriver = new AdapterDeriver({
+    store,
+    pool,
+    base: { targets, fingerprint },
+    directory: uploadDirectory,
+  });
+  const { derived } = served;
   return {
     engine,
     text,
+    compositions: new Compositions({ derived, deriver, layers: targets.layers }),
+    deriver,
+    derived,
     adaptersOf: (tenant) => served.of(tenant),
     allAdapters: served,
     baseRoot: options.modelDirectory,
-    uploadDirectory: await emptyFolder(join(options.dataDirectory, "uploads")), // a killed server left some
+    uploadDirectory,
+    adapterFiles: new AdapterFiles({
+      store,
+      pool,
+      model: engine.model,
+      baseName,
+      scratchDirectory: uploadDirectory,
+    }),
+    loraDirectory: options.loraDirectory,
   };
 }
 

@@ -54,6 +54,11 @@ export const optionsTable = {
     defaultText: "none; the embedded model has its demo adapters",
     help: "Directory whose subfolders are PEFT adapters to serve from the start.",
   }),
+  loraDirectory: optionalText({
+    placeholder: "DIR",
+    defaultText: "none; no such routes",
+    help: "Directory from which the admin listener's /v1/load_lora_adapter, vLLM's route, may load adapters.",
+  }),
   data: folder({ default: dataFolder, help: "What must last: uploaded adapters, jobs, usage. Back it up." }),
   cache: folder({ default: cacheFolder, help: "What can be rebuilt: downloads, quantized weights." }),
   device: choice({
@@ -126,11 +131,28 @@ export const optionsTable = {
     default: "no",
     help: "Whether tenants share the base's cached prompts; see SECURITY.md for what their timing tells.",
   }),
+  batchInvariant: choice({
+    choices: ["no", "yes"],
+    default: "no",
+    help: "Whether to start only where an answer's last bits do not depend on who shares its batch; see docs/quantization.md.",
+  }),
   hostCacheBytes: optionalInteger({
-    defaultText: "a quarter of the memory that this process may use",
+    defaultText: "a quarter of the memory that this process may use, or what all else leaves",
     min: 1,
     max: Number.MAX_SAFE_INTEGER,
     help: "Decoded adapters that are kept in memory, in bytes; the least recently used leave for others.",
+  }),
+  maxConnections: integer({
+    default: 2048,
+    min: 1,
+    max: 1_000_000,
+    help: "Connections that may be open at once; more are closed as they come.",
+  }),
+  drainSeconds: integer({
+    default: 30,
+    min: 0,
+    max: 86_400,
+    help: "Time that answers under way have to end after SIGTERM; the rest ends with an error.",
   }),
   logLevel: choice({
     choices: logLevels,

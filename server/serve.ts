@@ -4,7 +4,6 @@
 import { join } from "node:path";
 import { CotenantError } from "../kernels/errors.ts";
 import { chooseBase, embeddedModel } from "./base-choice.ts";
-import { defaultHostCacheBytes } from "./options/default-host-cache.ts";
 import type { Environment } from "./options/kinds.ts";
 import { schedulingOf } from "./options/scheduling.ts";
 import type { Options } from "./options.ts";
@@ -25,7 +24,7 @@ export async function serve(options: Options, environment: Environment): Promise
   const onProgress = createProgressBar(process.stderr);
   const { embedded, ...base } = await chooseBase(options, { environment, onProgress, say, signal: stop });
   const { host, port, keys, adminHost, adminPort, data, cache } = options;
-  const { device, maxRows, maxContext, threads, logLevel } = options;
+  const { device, maxRows, maxContext, threads, maxConnections, drainSeconds, logLevel } = options;
   const starting = startServer(
     {
       ...base,
@@ -39,8 +38,11 @@ export async function serve(options: Options, environment: Environment): Promise
       maxRows,
       maxContext,
       threads,
+      maxConnections,
+      drainSeconds,
       scheduling: schedulingOf(options),
-      hostCacheBytes: options.hostCacheBytes ?? defaultHostCacheBytes(),
+      hostCacheBytes: options.hostCacheBytes,
+      loraDirectory: options.loraDirectory,
       logLevel,
     },
     onProgress,

@@ -17,6 +17,20 @@ const tenantOf = (id: string, quotas: Partial<Tenant["quotas"]> = {}): Tenant =>
 const acme = tenantOf("acme");
 const globex = tenantOf("globex");
 
+const elsewhere = () => {
+  throw new Error("tests/server/adapters.test.ts has it, with the real store");
+};
+const storeOfOtherTests = {
+  delete: elsewhere,
+  deleteVersion: elsewhere,
+  expire: elsewhere,
+  forget: elsewhere,
+  list: elsewhere,
+  moveAlias: elsewhere,
+  setPinned: elsewhere,
+  versions: elsewhere,
+};
+
 /** A store whose next upload has the given version, and an engine that notes what it is told. */
 function scene() {
   const told: string[] = [];
@@ -34,6 +48,7 @@ function scene() {
         return added;
       },
       get: ({ owner, id }) => stored.get(`${owner} ${id}`),
+      find: ({ owner, id }) => stored.get(`${owner} ${id}`),
       usage: (owner) => {
         const adapters = [...stored.values()].filter((each) => each.owner === owner).length;
         return { adapters, versions: adapters, sizeBytes: 40 * adapters };
@@ -42,6 +57,7 @@ function scene() {
         await decoding[wanted];
         return { modules: [] };
       },
+      ...storeOfOtherTests,
     },
     hostCacheBytes: 2, // room for two: an adapter of no modules takes one byte
     engine: {
@@ -53,7 +69,7 @@ function scene() {
   const upload = (id: string, next: string, tenant = acme, sizeBytes = 0) => {
     version = next;
     decodedBytes = sizeBytes;
-    return adapters.of(tenant).add(id, source);
+    return adapters.of(tenant).add({ id, source });
   };
   const moveInStore = (id: string, next: string) => stored.set(`acme ${id}`, versionOf("acme", id, next));
   return { adapters, told, upload, stored, moveInStore, decoding };
@@ -74,6 +90,8 @@ function versionOf(owner: string, id: string, version: string, shared = false): 
     id,
     version,
     shared,
+    pinned: false,
+    expiresAtMs: null,
     createdAtMs: 0,
     location: "/nowhere",
     summary,
@@ -207,21 +225,23 @@ test("shared adapters are everybody's, and a tenant's own of the same id comes f
 test("the quota of adapters holds for uploads side by side, and lets a name move", async () => {
   const { adapters } = scene();
   const view = adapters.of(tenantOf("acme", { adapters: 2 }));
-  const uploads = await Promise.allSettled(["a", "b", "c"].map((id) => view.add(id, source)));
+  const uploads = await Promise.allSettled(["a", "b", "c"].map((id) => view.add({ id, source })));
   assert.deepEqual(
     uploads.map(({ status }) => status),
     ["fulfilled", "fulfilled", "rejected"],
   );
-  await view.add("a", source);
-  await assert.rejects(view.add("d", source), { code: "quota_exceeded" });
+  await view.add({ id: "a", source });
+  await assert.rejects(view.add({ id: "d", source }), { code: "quota_exceeded" });
 });
 
 test("the quota of bytes counts what is stored and what comes", async () => {
   const { adapters } = scene();
   const files = [{ name: "served-adapters.test.ts", path: import.meta.filename }];
   const view = (storedBytes: number) => adapters.of(tenantOf("acme", { storedBytes }));
-  await view(1_000_000).add("a", { kind: "files", files });
+  await view(1_000_000).add({ id: "a", source: { kind: "files", files } });
   const { size } = await stat(import.meta.filename);
-  await assert.rejects(view(40 + size - 1).add("b", { kind: "files", files }), { code: "quota_exceeded" });
-  await view(40 + size).add("b", { kind: "files", files });
+  await assert.rejects(view(40 + size - 1).add({ id: "b", source: { kind: "files", files } }), {
+    code: "quota_exceeded",
+  });
+  await view(40 + size).add({ id: "b", source: { kind: "files", files } });
 });

@@ -1,12 +1,10 @@
-// Starts the whole server in this process: listeners first (so that /health answers), then text, engine and
-// adapters. Knows no flags: server/options.ts parses them into ServeOptions.
+// The server's life in this process: listeners first (so that /health answers), then what they serve; an engine's
+// deaths; the drain at the end. Knows no flags: server/options.ts parses them into ServeOptions.
 
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { openAdapterStore } from "../adapters-store/store.ts";
 import { CotenantError } from "../kernels/errors.ts";
-import type { Engine, Progress } from "../scheduler/engine.ts";
-import { startEngine } from "../scheduler/engine-client.ts";
+import type { Progress } from "../scheduler/engine.ts";
 import type { Device, Quantization } from "../scheduler/protocol.ts";
 import type { SchedulingOptions } from "../scheduler/scheduling-options.ts";
 import { createApp } from "./app.ts";
@@ -14,18 +12,17 @@ import type { ServerContext, Serving } from "./context.ts";
 import { lockFolder } from "./folder-lock.ts";
 import { RunningRequests } from "./generation/running-requests.ts";
 import { type Listener, listen } from "./listen.ts";
-import { createLogger, type Logger, type LogLevel } from "./logger.ts";
+import { createLogger, type LogLevel } from "./logger.ts";
+import { type MemoryPlan, planServerMemory } from "./memory-plan.ts";
 import { Metrics } from "./metrics.ts";
+import { openServing } from "./open-serving.ts";
 import { packageVersion } from "./package-root.ts";
 import { Readiness } from "./readiness.ts";
-import { ServedAdapters } from "./served-adapters.ts";
+import type { Outage, RestartLimits, SupervisedEngine } from "./supervisor.ts";
 import { openKeyring, openToAll } from "./tenancy/keyring.ts";
 import { RateLimits } from "./tenancy/rate-limits.ts";
 import { defaultTenant } from "./tenancy/tenant.ts";
-import { loadTextParts } from "./text/load-text.ts";
-import { LongTextEncoder } from "./text/long-text-encoder.ts";
-import { TextModel } from "./text/text-model.ts";
-import { openUsageLedger } from "./usage/ledger.ts";
+import { openUsageLedger, type UsageLedger } from "./usage/ledger.ts";
 
 export type ServeOptions = {
   readonly host: string;
@@ -42,8 +39,12 @@ export type ServeOptions = {
   readonly maxRows: number;
   readonly maxContext: number; // tokens; 0 = what the checkpoint allows, at most 8192
   readonly threads: number; // 0 = all cores
-  readonly hostCacheBytes: number; // of decoded adapters in memory
+  readonly hostCacheBytes: number | null; // of decoded adapters in memory; null = a quarter of it, or what is left
+  readonly loraDirectory: string | null; // of adapters that the admin listener may load by path
   readonly scheduling: SchedulingOptions;
+  readonly maxConnections: number; // of the main listener
+  readonly drainSeconds: number; // that answers under way have to end once the server closes
+  readonly restartLimits?: RestartLimits;
   readonly logLevel: LogLevel;
 };
 
@@ -51,12 +52,10 @@ export type RunningServer = {
   readonly url: string;
   readonly adminUrl: string | null;
   readonly adapters: readonly { readonly id: string; readonly version: string }[]; // of tenant default, and shared
-  /** Rejected with the reason when the engine dies; pending otherwise. */
+  /** Rejected with the reason when engines die too often; pending otherwise. */
   readonly failure: Promise<never>;
   close(): Promise<void>;
 };
-
-const drainMs = 5000; // under the 10 s that docker stop gives
 
 /** Resolves when requests can be served; listens long before. Rejects, with nothing left open, when it cannot. */
 export async function startServer(
@@ -64,53 +63,79 @@ export async function startServer(
   onProgress: (progress: Progress) => void = () => {},
 ): Promise<RunningServer> {
   await using cleanup = new AsyncDisposableStack();
-  const context = await createContext(options, cleanup);
-  const { readiness, logger } = context;
+  const memory = planServerMemory(options);
+  const opened: Opened = { engine: null, usage: null };
+  const context = await createContext({ ...options, memory }, opened, cleanup);
+  const { readiness } = context;
   const storage = cleanup.use(new AsyncDisposableStack()); // outlives the connections, whose ends it records
-  const listener = await listen(createApp(context), options);
+  const limits = { maxConnections: options.maxConnections };
+  const listener = await listen(createApp(context), { ...options, limits });
   cleanup.defer(() => listener.close());
   const adminListener = options.admin && (await listen(createApp(context, "admin"), options.admin));
   cleanup.defer(() => adminListener?.close());
+  storage.use(await lockData(options.dataDirectory));
+  const usage = openUsageLedger({
+    path: join(options.dataDirectory, "usage.sqlite"),
+    logger: context.logger,
+  });
+  opened.usage = usage;
+  storage.defer(() => usage.close());
+  storage.defer(() => nextTurn()); // answers that were cut just now are still to be recorded
+  const life = watchEngine(context);
   const report = (progress: Progress) => {
     if (readiness.state.name === "loading") readiness.transition({ name: "loading", progress });
     onProgress(progress);
   };
-  storage.use(await lockData(options.dataDirectory));
-  const usage = openUsageLedger({ path: join(options.dataDirectory, "usage.sqlite"), logger });
-  storage.defer(() => usage.close());
-  storage.defer(() => nextTurn()); // answers that were cut just now are still to be recorded
-  const parts = await startServing(options, report, cleanup);
+  const parts = await openServing(
+    { ...options, hostCacheBytes: memory.hostCacheBytes },
+    { ...life, onProgress: report, logger: context.logger, metrics: context.metrics },
+    cleanup,
+  );
+  opened.engine = parts.engine;
   const serving = { ...parts, usage };
   readiness.transition({ name: "ready", serving });
-  watchEngine(serving.engine, readiness, logger);
+  if (parts.engine.outage !== null) life.onDown(parts.engine.outage); // it died before anybody could ask
+  parts.engine.failure.catch((error: unknown) => life.onGivenUp(error));
   const resources = cleanup.move();
   const listeners = adminListener === null ? [listener] : [listener, adminListener];
   return {
     url: listener.url,
     adminUrl: adminListener?.url ?? null,
     adapters: serving.adaptersOf(defaultTenant).list(),
-    failure: serving.engine.failure,
-    close: () => closeServer(readiness, listeners, resources),
+    failure: parts.engine.failure,
+    close: () => closeServer(readiness, { listeners, resources, drainMs: options.drainSeconds * 1000 }),
   };
 }
 
+/** What the context reads from before it exists. */
+type Opened = { engine: SupervisedEngine | null; usage: UsageLedger | null };
+
 /** What exists while the engine still loads. */
-async function createContext(options: ServeOptions, cleanup: AsyncDisposableStack): Promise<ServerContext> {
+async function createContext(
+  options: ServeOptions & { readonly memory: MemoryPlan },
+  opened: Readonly<Opened>,
+  cleanup: AsyncDisposableStack,
+): Promise<ServerContext> {
   const readiness = new Readiness<Serving>();
   const logger = createLogger(options.logLevel);
   const keyring = options.keysFile === null ? openToAll : await openKeyring(options.keysFile, logger);
   cleanup.defer(() => keyring.close());
-  const metrics = new Metrics({ baseName: options.modelName, source: () => metricsSource(readiness) });
+  const metrics = new Metrics({
+    baseName: options.modelName,
+    source: () => metricsSource(readiness, opened),
+  });
   cleanup.defer(() => metrics.close());
   return {
     baseName: options.modelName,
     readiness,
     keyring,
     limits: new RateLimits({
-      tokensSince: (tenantId, seconds) => readiness.serving.usage.tokensSince(tenantId, seconds),
+      // A request that needs them has got past `readiness.serving`, and may end while the server closes.
+      tokensSince: (tenantId, seconds) => opened.usage!.tokensSince(tenantId, seconds),
     }),
     requests: new RunningRequests(),
     metrics,
+    memory: options.memory,
     logger,
     startedAtSeconds: Math.floor(Date.now() / 1000),
     packageVersion: packageVersion(),
@@ -126,64 +151,50 @@ async function lockData(directory: string): Promise<AsyncDisposable> {
   });
 }
 
-/** What requests need, each part handed to `cleanup` as soon as it exists. */
-async function startServing(
-  options: ServeOptions,
-  onProgress: (progress: Progress) => void,
-  cleanup: AsyncDisposableStack,
-): Promise<Omit<Serving, "usage">> {
-  const longTexts = new LongTextEncoder(options.modelDirectory);
-  cleanup.defer(() => longTexts.close());
-  const text = new TextModel(await loadTextParts(options.modelDirectory), longTexts);
-  const engine = await startEngine(options, onProgress);
-  cleanup.defer(() => engine.close());
-  const { fingerprint } = engine.model;
-  const targets = { ...engine.model.targets, checkpointDirectory: options.modelDirectory };
-  const directory = join(options.dataDirectory, "adapters");
-  const store = await openAdapterStore({ directory, targets, baseFingerprint: fingerprint });
-  cleanup.defer(() => store.close());
-  if (options.adaptersDirectory !== null) await store.addDirectoriesInPlace(options.adaptersDirectory);
-  const { modelName: baseName, hostCacheBytes } = options;
-  const adapters = new ServedAdapters({ store, engine, baseName, hostCacheBytes });
-  for (const adapter of store.all()) adapters.serve(adapter);
-  const uploadDirectory = join(options.dataDirectory, "uploads");
-  await rm(uploadDirectory, { recursive: true, force: true }); // what a killed server left
-  await mkdir(uploadDirectory, { recursive: true });
-  return {
-    engine,
-    text,
-    adaptersOf: (tenant) => adapters.of(tenant),
-    allAdapters: adapters,
-    baseRoot: options.modelDirectory,
-    uploadDirectory,
-  };
-}
-
-function metricsSource({ state }: Readiness<Serving>) {
-  if (state.name !== "ready") return null;
-  const { engine, allAdapters } = state.serving;
+function metricsSource({ started }: Readiness<Serving>, { engine }: Readonly<Opened>) {
+  if (started === null || engine === null) return null;
+  const { allAdapters } = started;
   return {
     stats: engine.stats,
+    engineRestarts: engine.restarts,
     maxRows: engine.model.maxRows,
-    adaptersRegistered: allAdapters.list().length,
-    namesOf: (version: string) => allAdapters.namesOf(version),
+    adapters: allAdapters,
   };
 }
 
-function watchEngine(engine: Engine, readiness: Readiness<Serving>, logger: Logger): void {
-  engine.failure.catch((error: unknown) => {
-    logger.error({ err: error }, "the engine died");
-    const reason = error instanceof Error ? error.message : String(error);
-    if (readiness.state.name === "ready") readiness.transition({ name: "failed", reason });
-  });
+/** What an engine's death, its successor's start and the last death mean for readiness and log. */
+function watchEngine({ readiness, logger }: ServerContext) {
+  const reasonOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+  return {
+    onDown({ error, retryAfterMs }: Outage) {
+      logger.error({ err: error }, "the engine failed and is started again");
+      const { name } = readiness.state;
+      if (name !== "ready" && name !== "restarting") return;
+      readiness.transition({ name: "restarting", reason: reasonOf(error), retryAfterMs });
+    },
+    onUp() {
+      logger.info("the engine is back");
+      const { started, state } = readiness;
+      if (state.name === "restarting") readiness.transition({ name: "ready", serving: started! });
+    },
+    onGivenUp(error: unknown) {
+      logger.error({ err: error }, "the engine failed too often");
+      if (readiness.state.name === "closing") return;
+      readiness.transition({ name: "failed", reason: reasonOf(error) });
+    },
+  };
 }
 
-async function closeServer(
-  readiness: Readiness<Serving>,
-  listeners: readonly Listener[],
-  resources: AsyncDisposableStack,
-) {
-  if (readiness.state.name !== "closing") readiness.transition({ name: "closing" });
+type Closing = {
+  readonly listeners: readonly Listener[];
+  readonly resources: AsyncDisposableStack;
+  readonly drainMs: number;
+};
+
+/** Not ready at once; what has begun may end in time; the rest hears of its end. */
+async function closeServer(readiness: Readiness<Serving>, { listeners, resources, drainMs }: Closing) {
+  if (readiness.state.name === "closing") return;
+  readiness.transition({ name: "closing" });
   await Promise.all(listeners.map((listener) => listener.drain(drainMs)));
   await resources.disposeAsync(); // store, engine (whose streams end with an error), connections, metrics
 }

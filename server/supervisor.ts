@@ -37,6 +37,8 @@ export class SupervisedEngine implements Engine {
   readonly failure: Promise<never>;
   readonly model: Engine["model"];
   restarts = 0;
+  /** Why there is no engine at the moment; null while there is one. */
+  outage: Outage | null = null;
   readonly #options: SupervisorOptions;
   readonly #limits: RestartLimits;
   readonly #failure = Promise.withResolvers<never>();
@@ -115,7 +117,8 @@ export class SupervisedEngine implements Engine {
   }
 
   async #recover(death: unknown): Promise<void> {
-    this.#options.onDown({ error: death, retryAfterMs: this.#retryAfterMs });
+    this.outage = { error: death, retryAfterMs: this.#retryAfterMs };
+    this.#options.onDown(this.outage);
     await this.#life.engine.close(); // its thread is gone then: the weights are never in memory twice
     let error = death;
     let waitMs = 0;
@@ -137,6 +140,7 @@ export class SupervisedEngine implements Engine {
     const engine = await this.#options.start();
     this.#startMs = performance.now() - startedMs;
     this.restarts++;
+    this.outage = null;
     if (!this.#closing.signal.aborted) this.#options.onUp();
     this.#life = this.#live(engine);
   }

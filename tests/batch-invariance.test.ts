@@ -7,12 +7,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { openBaseModel } from "../kernels/base-model.ts";
+import { describeCheckpoint, openBaseModel } from "../kernels/base-model.ts";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
 import type { MatrixEncoding } from "../kernels/prepare/layout.ts";
+import { randomAdapter } from "../kernels/random-adapter.ts";
 import { argmax } from "../kernels/sampling/logprobs.ts";
-import { randomAdapter } from "../load-tests/random-adapter.ts";
 
 type Request = { readonly id: string; readonly adapter: string | null; readonly prompt: readonly number[] };
 
@@ -44,7 +44,13 @@ for (const checkpoint of ["llama", "gemma3"]) {
       const runner = await openRunner(checkpoint, encoding);
       const alone = new Map<string, Float32Array[]>();
       for (const request of requests) alone.set(request.id, (await run(runner, [request])).get(request.id)!);
-      const companies = [requests, requests.toReversed(), requests.slice(0, 2), requests.slice(2, 5), requests.slice(2, 6)];
+      const companies = [
+        requests,
+        requests.toReversed(),
+        requests.slice(0, 2),
+        requests.slice(2, 5),
+        requests.slice(2, 6),
+      ];
       for (const company of companies) {
         for (const [id, logits] of await run(runner, company)) {
           for (const [step, row] of logits.entries()) {
@@ -62,12 +68,37 @@ for (const checkpoint of ["llama", "gemma3"]) {
   }
 }
 
+test("an adapter that overflows spoils its own row only", async () => {
+  const runner = await openRunner("llama", "float32");
+  const healthy = requests.filter(({ id }) => id !== "shared 1");
+  const alone = await run(runner, healthy);
+  const targets = adapterTargets(describeCheckpoint(directoryOf("llama")).config);
+  const diverged = randomAdapter(targets, 12, 5).modules.map((module) =>
+    module.kind === "low-rank" ? { ...module, b: module.b.map(() => Number.POSITIVE_INFINITY) } : module,
+  );
+  runner.addAdapter("diverged", { modules: diverged });
+  const spoiled = { id: "spoiled", adapter: "diverged", prompt: prompt(8, 9) };
+  const together = await run(runner, [spoiled, ...healthy]);
+  assert.ok(together.get("spoiled")!.at(-1)!.some(Number.isNaN));
+  for (const { id } of healthy) {
+    for (const [step, logits] of together.get(id)!.entries()) {
+      assert.ok(
+        largestDifference(logits, alone.get(id)![step]!) <= (isMeasured ? 0 : tolerances.float32),
+        id,
+      );
+    }
+  }
+  await runner.dispose();
+});
+
+const directoryOf = (checkpoint: string) => new URL(`golden/cases/${checkpoint}`, import.meta.url).pathname;
+
 async function openRunner(checkpoint: string, encoding: MatrixEncoding): Promise<CpuRunner> {
-  const modelDirectory = new URL(`golden/cases/${checkpoint}`, import.meta.url).pathname;
+  const modelDirectory = directoryOf(checkpoint);
   const base = await openBaseModel({ modelDirectory, cacheDirectory, encoding, threads: 1, onProgress() {} });
   const runner = new CpuRunner(base, { maxRows: requests.length, maxContext: 512 });
   const targets = adapterTargets(base.config);
-  for (const [name, rank] of Object.entries({ small: 3, wide: 8, large: 20 })) {
+  for (const [name, rank] of Object.entries({ small: 3, wide: 8, large: 300 })) {
     runner.addAdapter(name, randomAdapter(targets, rank, rank));
   }
   return runner;

@@ -19,7 +19,7 @@ const owners: Record<string, string | readonly string[]> = {
   "lru-cache": ["adapters-store/residency/idle-versions.ts", "kernels/cpu/prefix-cache.ts"],
   "onnxruntime-node": "kernels/session.ts",
   pino: "server/logger.ts",
-  "prom-client": "server/metrics.ts",
+  "prom-client": "server/metrics/instruments.ts",
   "tar-stream": "adapters-store/archives/tar.ts",
   yauzl: "adapters-store/archives/zip.ts",
 };
@@ -41,7 +41,7 @@ const vocabulary: Record<string, string> = {
 type Import = { readonly file: string; readonly specifier: string };
 
 const importPattern =
-  /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+"([^"]+)"|(?:^|\n)\s*import\s+"([^"]+)"|\bimport\(\s*"([^"]+)"/g;
+  /(?:^|\n)\s*(?:import|export)\s[^;"]*?from\s+"([^"]+)"|(?:^|\n)\s*import\s+"([^"]+)"|\bimport\(\s*"([^"]+)"/g;
 
 const sources = globSync(
   [...layers, "load-tests"].map((folder) => `${folder}/**/*.ts`),

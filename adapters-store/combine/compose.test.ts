@@ -75,9 +75,8 @@ test("the change of every projection is the weighted sum, per layer", () => {
 });
 
 test("embeddings and head are weighted sums", () => {
-  const withBoth = composable.find(
-    (adapter) => kindsOf(adapter).has("embedding") && kindsOf(adapter).has("head"),
-  )!;
+  const withBoth = { modules: [13, 14].flatMap((index) => randomAdapter(targets, index).modules) };
+  assert.deepEqual([...kindsOf(withBoth)], ["head", "embedding"]);
   const composed = composeAdapters([
     { adapter: withBoth, weightOf: (layer) => (layer === null ? 3 : 1) },
     { adapter: withBoth, weightOf: () => 0.5 },
@@ -93,22 +92,36 @@ test("embeddings and head are weighted sums", () => {
   }
 });
 
-test("a scale alone is composable, one beside other modules is not, nor are virtual tokens", () => {
-  const scale = randomAdapter(targets, 11);
-  assert.deepEqual([...kindsOf(scale)], ["scale"]);
-  const halved = composeAdapters([{ adapter: scale, weightOf: () => 0.5 }]);
-  const [own, found] = [scale.modules[0]!, halved.modules[0]!];
-  assert.ok(own.kind === "scale" && found.kind === "scale");
-  assert.ok(Math.abs(found.scale[0]! - (1 + own.scale[0]!) / 2) < 1e-6);
-  const refused = { code: "adapters_not_composable" };
-  for (const index of [15, 18, 19]) {
-    const parts = [{ adapter: randomAdapter(targets, index), weightOf: () => 1 }];
-    assert.throws(() => composeAdapters(parts), refused);
+test("scales have a sum with each other, with nothing beside them, nor have virtual tokens", () => {
+  const scales = randomAdapter(targets, 11);
+  assert.deepEqual([...kindsOf(scales)], ["scale"]);
+  const composed = composeAdapters([
+    { adapter: scales, weightOf: () => 0.5 },
+    { adapter: scales, weightOf: () => -2 },
+  ]);
+  assert.equal(composed.modules.length, scales.modules.length);
+  for (const [index, own] of scales.modules.entries()) {
+    const found = composed.modules[index]!;
+    assert.ok(own.kind === "scale" && found.kind === "scale");
+    for (const [at, scale] of found.scale.entries()) {
+      assert.ok(Math.abs(scale - (1 - 1.5 * (own.scale[at]! - 1))) < 1e-5);
+      if (own.shift !== null) assert.ok(Math.abs(found.shift![at]! + 1.5 * own.shift[at]!) < 1e-5);
+    }
+    assert.equal(found.shift === null, own.shift === null);
   }
-  assert.throws(
-    () => composeAdapters([scale, scale].map((adapter) => ({ adapter, weightOf: () => 1 }))),
-    refused,
-  );
+  const refused = { code: "adapters_not_composable" };
+  const part = (adapter: DecodedAdapter) => ({ adapter, weightOf: () => 1 });
+  for (const index of [15, 18, 19])
+    assert.throws(() => composeAdapters([part(randomAdapter(targets, index))]), refused);
+  const { layer, projection } = scales.modules[0] as { layer: number; projection: Projection };
+  const beside = composable.find(({ modules }) =>
+    modules.some(
+      (module) => "projection" in module && module.layer === layer && module.projection === projection,
+    ),
+  )!;
+  assert.throws(() => composeAdapters([part(scales), part(beside)]), refused);
+  const withoutScales = { adapter: scales, weightOf: () => 0 };
+  assert.doesNotThrow(() => composeAdapters([withoutScales, part(beside)]));
 });
 
 test("weight zero leaves nothing", () => {

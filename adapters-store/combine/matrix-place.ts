@@ -12,7 +12,8 @@ import { type Factors, transposed, vectorAt } from "./matrix/factors.ts";
 /** A projection [out, in], or the embeddings or the head [vocab, hidden]. */
 export type MatrixPlace = { readonly rows: number; readonly columns: number } & (
   | { readonly kind: "projection"; readonly layer: number; readonly projection: Projection }
-  | { readonly kind: "embedding" | "head" }
+  | { readonly kind: "embedding" }
+  | { readonly kind: "head" }
 );
 
 /** Modules that change a matrix by a sum that their values are linear in. */

@@ -42,7 +42,7 @@ export type MergeReport = {
 };
 
 /**
- * Throws AdapterError: `merge_parameter_invalid`, `adapters_not_composable`, `merge_too_large`, `merge_not_finite`,
+ * Throws AdapterError: `merge_parameter_invalid`, `adapters_not_composable`, `merge_too_large`,
  * `merge_changes_nothing`, `adapter_values_too_large`.
  */
 export function mergeAdapters({ parts, targets, options }: MergeRequest): {
@@ -108,8 +108,8 @@ function checkResult(adapter: DecodedAdapter): DecodedAdapter {
   }
   if (!isFiniteAdapter(adapter)) {
     throw new AdapterError(
-      "merge_not_finite",
-      "the merged adapter would hold infinite values; give smaller weights",
+      "adapter_values_too_large",
+      "the merged adapter has values beyond float32; give smaller weights",
     );
   }
   assertBounded(adapter);

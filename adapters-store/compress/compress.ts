@@ -40,17 +40,19 @@ export function compress(source: CompressionSource, options: CompressionOptions)
 
 export type CompressionCandidate = { readonly options: FixedCompression; readonly packed: PackedAdapter };
 
-/** From the largest and most precise to the smallest, each made when it is asked for. */
+/** From the largest and most precise to the smallest. */
+export const candidateOptions: readonly FixedCompression[] = [
+  { method: "f16" },
+  { method: "int8" },
+  { method: "int4" },
+  ...[0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01].map(
+    (density): FixedCompression => ({ method: "compeft", density }),
+  ),
+];
+
+/** In the order of `candidateOptions`, each made when it is asked for. */
 export function* compressionCandidates(source: CompressionSource): Generator<CompressionCandidate, void> {
-  const methods: readonly FixedCompression[] = [
-    { method: "f16" },
-    { method: "int8" },
-    { method: "int4" },
-    ...[0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01].map(
-      (density): FixedCompression => ({ method: "compeft", density }),
-    ),
-  ];
-  for (const options of methods) yield { options, packed: compress(source, options) };
+  for (const options of candidateOptions) yield { options, packed: compress(source, options) };
 }
 
 /** Integers where they suffice, else ComPEFT at the highest density that fits; null where none does. */

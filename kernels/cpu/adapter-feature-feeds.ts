@@ -32,7 +32,7 @@ function scaleFeeds({ site, adapters }: ChangedRows, layer: number): Feeds {
   const scales = adapters.map((adapter) => adapter.scale(layer, site.name));
   const [scale, shift] = [adapterInputs.scale(layer, site.name), adapterInputs.shift(layer, site.name)];
   if (scales.every((each) => each === null)) {
-    return { [scale]: floatTensor(one, [1, 1, 1]), [shift]: floatTensor(zero, [1, 1, 1]) };
+    return { [scale]: floatTensor(one, [1, 1, 1, 1]), [shift]: floatTensor(zero, [1, 1, 1, 1]) };
   }
   const factors = new Float32Array(scales.length * site.out).fill(1);
   const offsets = new Float32Array(scales.length * site.out);
@@ -41,7 +41,7 @@ function scaleFeeds({ site, adapters }: ChangedRows, layer: number): Feeds {
     factors.set(each.scale, row * site.out);
     offsets.set(each.shift, row * site.out);
   }
-  const dims = [1, scales.length, site.out];
+  const dims = [1, scales.length, 1, site.out];
   return { [scale]: floatTensor(factors, dims), [shift]: floatTensor(offsets, dims) };
 }
 
@@ -79,7 +79,7 @@ function sparseShapeFeeds({ site, adapters, rows, tokens }: ChangedRows): Feeds 
     tokens: [1, perGroup],
     sums: [adapters.length * site.out, perGroup],
     written: [-1, site.out, perGroup],
-    added: isDecode || adapters.length === 0 ? [1, -1, site.out] : [perGroup, 1, site.out],
+    added: isDecode || adapters.length === 0 ? [1, -1, 1, site.out] : [perGroup, 1, 1, site.out],
   };
   return Object.fromEntries(
     Object.entries(shapes).map(([name, shape]) => [

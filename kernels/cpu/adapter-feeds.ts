@@ -3,7 +3,7 @@
 
 import type { AdapterTargets } from "../adapter.ts";
 import { adapterInputs } from "../adapter-graph.ts";
-import { adapterSites, type GraphFeatures, servedSites } from "../adapter-sites.ts";
+import { adapterSites, type GraphFeatures, type SiteName, servedSites } from "../adapter-sites.ts";
 import { type Feeds, floatTensor, indexTensor } from "../session.ts";
 import type { SiteAdapter } from "../site-adapter.ts";
 import { type AdapterBank, type BankCopy, keyOf, rankBlock } from "./adapter-bank.ts";
@@ -19,6 +19,9 @@ export type DecodeAdapters = {
   readonly rowAdapters: readonly (SiteAdapter | null)[]; // of each row of the run
 };
 
+/** Where a slot's result for one row is. */
+type Part = { readonly slot: number; readonly place: number };
+
 /** Feeds of a decode step: Q = B = 1, M = rowsPerSlot, R = the rows whose adapter changes the site. */
 export function decodeAdapterFeeds(step: DecodeAdapters, features: GraphFeatures): Feeds {
   const feeds: Feeds = {};
@@ -27,21 +30,18 @@ export function decodeAdapterFeeds(step: DecodeAdapters, features: GraphFeatures
   const sites = bank.sites.map(({ site, slots }, index) => ({ name: site.name, site, slots, index }));
   for (const { name, site, slots, index } of servedSites(sites, features)) {
     const changed = rowAdapters.flatMap((adapter, row) => (adapter?.changes(name) ? [row] : []));
-    const placeOf = new Map(changed.map((row, place) => [row, place]));
     const used = slotsToRead(slots.length, rowsPerSlot);
-    const tokens = new BigInt64Array(used * rowsPerSlot); // unused places read row 0 with weight 0
-    const weights = new Float32Array(used * rowsPerSlot * changed.length);
+    const tokens = new BigInt64Array(used * rowsPerSlot); // unused places read row 0, and nobody takes what they make
+    const parts = new Map<number, Part[]>(changed.map((row) => [row, []]));
     for (const [slot, { owner }] of slots.entries()) {
       for (const [place, row] of (readers.get(owner) ?? []).entries()) {
-        const reader = slot * rowsPerSlot + place;
-        tokens[reader] = BigInt(row);
-        weights[reader * changed.length + placeOf.get(row)!] = 1;
+        tokens[slot * rowsPerSlot + place] = BigInt(row);
+        parts.get(row)!.push({ slot, place });
       }
     }
     feeds[adapterInputs.tokens(name)] = indexTensor(tokens, [used, rowsPerSlot, 1]);
-    feeds[adapterInputs.weights(name)] = floatTensor(weights, [1, used * rowsPerSlot, changed.length]);
-    feeds[adapterInputs.deltaShape(name)] = indexTensor([1, -1, site.out], [3]);
-    feeds[adapterInputs.rows(name)] = indexTensor(changed, [1, changed.length, 1]);
+    feeds[adapterInputs.rows(name)] = indexTensor(changed, [1, changed.length, 1, 1]);
+    Object.assign(feeds, partFeeds(name, [...parts.values()]));
     for (let layer = 0; layer < site.layers; layer++) {
       const { a, b } = bank.sites[index]!.layer(layer, used);
       feeds[adapterInputs.a(layer, name)] = floatTensor(a, [used, 1, rankBlock, site.in]);
@@ -56,9 +56,29 @@ export function decodeAdapterFeeds(step: DecodeAdapters, features: GraphFeatures
   return feeds;
 }
 
+/** S is the most parts that a row has; who has fewer repeats its own first part with weight zero. */
+function partFeeds(site: SiteName, rows: readonly (readonly Part[])[]): Feeds {
+  const most = Math.max(0, ...rows.map((parts) => parts.length));
+  const places = new BigInt64Array(rows.length * most * 3); // the token is the slot's only one
+  const weights = new Float32Array(rows.length * most);
+  for (const [row, parts] of rows.entries()) {
+    for (let index = 0; index < most; index++) {
+      const { slot, place } = parts[index] ?? parts[0] ?? { slot: 0, place: 0 };
+      const at = row * most + index;
+      places[at * 3] = BigInt(slot);
+      places[at * 3 + 1] = BigInt(place);
+      weights[at] = index < parts.length ? 1 : 0;
+    }
+  }
+  return {
+    [adapterInputs.parts(site)]: indexTensor(places, [1, rows.length, most, 3]),
+    [adapterInputs.weights(site)]: floatTensor(weights, [1, rows.length, 1, most]),
+  };
+}
+
 /**
  * A single slot that several rows read would be one matrix product of all rows, whose bits are not those of a row
- * alone. So the place behind it, used or not, is read with weight zero.
+ * alone. So the place behind it, used or not, is read too, for nobody.
  */
 function slotsToRead(used: number, rowsPerSlot: number): number {
   return used === 1 && rowsPerSlot > 1 ? 2 : used;
@@ -85,14 +105,13 @@ export function prefillAdapterFeeds(
     const changed = adapter === null ? 0 : 1;
     const order = BigInt64Array.from({ length: changed * tokens }, (_, token) => BigInt(token));
     feeds[adapterInputs.tokens(name)] = indexTensor(order.subarray(0, used * tokens), [used, 1, tokens]);
-    feeds[adapterInputs.weights(name)] = floatTensor(new Float32Array(used * changed).fill(1), [
-      1,
-      used,
-      changed,
-    ]);
-    feeds[adapterInputs.deltaShape(name)] =
-      used === 0 ? indexTensor([1, -1, site.out], [3]) : indexTensor([tokens, 1, site.out], [3]);
-    feeds[adapterInputs.rows(name)] = indexTensor(order, [adapter === null ? 1 : tokens, changed, 1]);
+    const groups = adapter === null ? 1 : tokens;
+    const parts = new BigInt64Array(changed * tokens * used * 3);
+    for (let token = 0; token < parts.length / 3; token++) parts[token * 3 + 2] = BigInt(token);
+    const weights = new Float32Array(changed * tokens * used).fill(1);
+    feeds[adapterInputs.parts(name)] = indexTensor(parts, [groups, changed, used, 3]);
+    feeds[adapterInputs.weights(name)] = floatTensor(weights, [groups, changed, 1, used]);
+    feeds[adapterInputs.rows(name)] = indexTensor(order, [groups, changed, 1, 1]);
     for (let layer = 0; layer < site.layers; layer++) {
       const stack = used === 0 ? null : adapter!.stack(layer, name);
       const { a, b, rank } = stack ?? { a: new Float32Array(0), b: new Float32Array(0), rank: rankBlock };

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { randomAdapter } from "../../load-tests/random-adapter.ts";
+import { randomAdapter } from "../random-adapter.ts";
 import { goldenCase, openGolden, temporaryCache } from "../../tests/golden/golden-case.ts";
 import type { BaseModel } from "../base-model.ts";
 import { KvMemoryError } from "../errors.ts";

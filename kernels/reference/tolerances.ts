@@ -8,6 +8,8 @@ export const tolerances = {
   batchedLogprobs: 5e-5,
   /** MatMulNBits on a unit vector against dequantize-blocks.ts, relative to the scale, at accuracy level 0. */
   dequantizedValue: 1e-6,
+  /** Change of the loss as gradients predict it, against the change itself, relative to steepest ascent. */
+  gradientDifference: 3e-5,
   /** cos and sin in float32 angles against float64 formulas, per radian of angle. */
   rotaryAngle: 3e-7,
 } as const;

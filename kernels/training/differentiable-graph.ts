@@ -26,6 +26,11 @@ export class Value {
     return this.#name;
   }
 
+  /** From now on the value is this tensor: what computes it is not written. */
+  given(name: string): void {
+    this.#name = name;
+  }
+
   addGradient(name: string): void {
     this.#gradients.push(name);
   }

@@ -1,5 +1,6 @@
 // One transformer layer as an ONNX graph without weights: they enter as inputs, so one graph serves all layers of a
-// model. Written twice: forward, and forward with backward, which recomputes from the layer's input what it needs.
+// model. Written twice: forward, and forward with backward, which recomputes from the layer's input what it needs, or
+// reads what the forward graph kept of it.
 //
 // Dimensions: S new tokens, P earlier ones whose keys and values are there, K kv heads of width D.
 
@@ -30,7 +31,15 @@ export const layerInputs = {
   outputGradient: "output.gradient", // [S, hidden]
   keysGradient: "keys.gradient", // [S, K D], from later tokens
   valuesGradient: "values.gradient",
+  kept: (name: KeptName) => `kept.${name}`,
 } as const;
+
+/**
+ * Results of linear maps, adapter included, that need not be recomputed if they are kept: "attended" is the residual
+ * behind attention. "v" is what is kept anyway, as values. "o" and "down" matter only where a norm follows them.
+ */
+export const keptNames = ["q", "k", "v", "o", "attended", "gate", "up", "down"] as const;
+export type KeptName = (typeof keptNames)[number];
 
 export const layerOutputs = {
   output: "output", // [S, hidden]
@@ -41,12 +50,33 @@ export const layerOutputs = {
   pastValuesGradient: "past.values.gradient",
   aGradient: (projection: Projection) => `${projection}.a.gradient`,
   bGradient: (projection: Projection) => `${projection}.b.gradient`,
+  kept: (name: KeptName) => `kept.${name}`,
 } as const;
 
 /** Which of the layer's optional parts the model has, and each weight's shape. */
-export type LayerShape = { readonly config: ModelConfig; readonly layer: PreparedLayer };
+export type LayerShape = {
+  readonly config: ModelConfig;
+  readonly layer: PreparedLayer;
+  readonly keep: boolean; // whether the forward graph gives, and the backward graph takes, what can be kept
+};
 
-/** @returns a model with outputs `output`, `keys`, `values` */
+/** Floats per token that a layer keeps under each name, "v" aside. */
+export function keptWidths({ config, layer }: Omit<LayerShape, "keep">): Map<KeptName, number> {
+  const { q, k, gate, up } = adapterTargets(config).shapes;
+  const { hiddenSize } = config;
+  const widths: [KeptName, number][] = [
+    ["q", q.out],
+    ["k", k.out],
+    ["attended", hiddenSize],
+    ["gate", gate.out],
+    ["up", up.out],
+  ];
+  if (layer.attentionOutputNorm !== null) widths.push(["o", hiddenSize]);
+  if (layer.mlpOutputNorm !== null) widths.push(["down", hiddenSize]);
+  return new Map(widths);
+}
+
+/** @returns a model with outputs `output`, `keys`, `values` and what is kept */
 export function buildForwardLayer(shape: LayerShape): Uint8Array {
   const writer = new LayerWriter(shape);
   const { output, keys, values } = writer.layer();
@@ -54,6 +84,9 @@ export function buildForwardLayer(shape: LayerShape): Uint8Array {
   writer.output(output.name, layerOutputs.output, ["S", hiddenSize]);
   writer.output(keys.name, layerOutputs.keys, ["S", kvHeads * headDim]);
   writer.output(values.name, layerOutputs.values, ["S", kvHeads * headDim]);
+  for (const [name, width] of shape.keep ? keptWidths(shape) : []) {
+    writer.output(writer.kept.get(name)!.name, layerOutputs.kept(name), ["S", width]);
+  }
   return writer.graph.builder.finish();
 }
 
@@ -63,6 +96,10 @@ export function buildBackwardLayer(shape: LayerShape): Uint8Array {
   const { config } = shape;
   const keyWidth = config.kvHeads * config.headDim;
   const { hidden, output, keys, values, past } = writer.layer();
+  const given = new Map([...keptWidths(shape), ["v", keyWidth] as const]);
+  for (const [name, width] of shape.keep ? given : []) {
+    writer.kept.get(name)!.given(writer.input(layerInputs.kept(name), ["S", width]));
+  }
   output.addGradient(writer.input(layerInputs.outputGradient, ["S", config.hiddenSize]));
   keys.addGradient(writer.input(layerInputs.keysGradient, ["S", keyWidth]));
   values.addGradient(writer.input(layerInputs.valuesGradient, ["S", keyWidth]));
@@ -80,6 +117,7 @@ type LinearSite = "o" | "gate" | "up" | "down";
 
 class LayerWriter {
   readonly graph = new DifferentiableGraph();
+  readonly kept = new Map<KeptName, Value>();
   readonly adapterGradients = new Map<string, { readonly node: string; readonly width: number }>();
   readonly #config: ModelConfig;
   readonly #weights: PreparedLayer;
@@ -116,6 +154,7 @@ class LayerWriter {
     const hidden = graph.value(() => name);
     const { context, ...rest } = this.#attention(this.#norm(hidden, "attentionNorm"));
     const attended = graph.add(hidden, this.#norm(this.#linear(context, "o"), "attentionOutputNorm"));
+    this.kept.set("attended", attended);
     const normed = this.#norm(attended, "mlpNorm");
     const inputs = { gate: this.#linear(normed, "gate"), up: this.#linear(normed, "up") };
     const inner = gated(graph, inputs, activation);
@@ -169,11 +208,7 @@ class LayerWriter {
   }
 
   #linear(x: Value, site: LinearSite): Value {
-    return this.#adapted(
-      this.graph.linear(x, this.#weight(site)!, this.#weight(`${site}Bias`)),
-      x,
-      site,
-    );
+    return this.#adapted(this.graph.linear(x, this.#weight(site)!, this.#weight(`${site}Bias`)), x, site);
   }
 
   #adapted(y: Value, x: Value, projection: Projection): Value {
@@ -188,11 +223,16 @@ class LayerWriter {
       this.adapterGradients.set(layerOutputs.aGradient(projection), { node: a, width: inWidth });
       this.adapterGradients.set(layerOutputs.bGradient(projection), { node: b, width: out });
     });
-    return this.graph.add(y, added);
+    const sum = this.graph.add(y, added);
+    this.kept.set(projection, sum);
+    return sum;
   }
 
   /** The identity where the family has no such norm. */
-  #norm(x: Value, norm: "attentionNorm" | "mlpNorm" | "attentionOutputNorm" | "mlpOutputNorm" | "queryNorm" | "keyNorm"): Value {
+  #norm(
+    x: Value,
+    norm: "attentionNorm" | "mlpNorm" | "attentionOutputNorm" | "mlpOutputNorm" | "queryNorm" | "keyNorm",
+  ): Value {
     const weight = this.#weight(norm);
     if (weight === null) return x;
     const { hiddenSize, headDim, normEpsilon: epsilon } = this.#config;

@@ -1,7 +1,6 @@
 // Trained low-rank modules over one flat array, so that an optimizer walks one array and a checkpoint writes one.
 
-import type { Projection } from "../adapter.ts";
-import type { AdapterTargets } from "../adapter.ts";
+import type { AdapterTargets, Projection } from "../adapter.ts";
 
 type Place = { readonly layer: number; readonly projection: Projection };
 

@@ -57,7 +57,8 @@ export class PreparedWeights {
     const size = count * this.layout.head.columns;
     const { firstRow: known, rows } = this.#head;
     if (known === firstRow && rows.length === size) return this.#head;
-    const reused = rows.buffer.byteLength < size * 4 ? new Float32Array(size) : new Float32Array(rows.buffer, 0, size);
+    const reused =
+      rows.buffer.byteLength < size * 4 ? new Float32Array(size) : new Float32Array(rows.buffer, 0, size);
     this.#readRows(this.layout.head, firstRow, reused);
     this.#head = { firstRow, rows: reused };
     return this.#head;

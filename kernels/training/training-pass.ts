@@ -2,16 +2,15 @@
 // some tens of milliseconds, between which the caller may do anything else. Layer by layer, and within a layer window
 // by window (backwards: last to first), so that a layer's weights are widened once for all windows.
 //
-// Kept per layer: its input and its keys and values; the rest is recomputed going back (FlexLLM, arXiv 2402.18789).
+// Kept per trained layer: its input, keys and values; the rest is recomputed going back (FlexLLM, arXiv 2402.18789),
+// but for the last layers' linear maps, whose results are kept too as far as the memory for it goes.
 
-import type { Projection } from "../adapter.ts";
-import { projections } from "../adapter.ts";
 import type { Embeddings } from "../embeddings.ts";
 import type { ModelConfig } from "../model-config.ts";
-import { adapterTargets } from "../model-family.ts";
-import { type Feeds, floatTensor, indexTensor, type Session } from "../session.ts";
+import { type Feeds, floatTensor, type Session } from "../session.ts";
 import { HeadLoss } from "./head-loss.ts";
-import { layerInputs, layerOutputs } from "./layer-graph.ts";
+import type { LayerFeeds, LayerState } from "./layer-feeds.ts";
+import { keptNames, layerInputs, layerOutputs } from "./layer-graph.ts";
 import type { LowRankParameters, TrainedModule } from "./low-rank-parameters.ts";
 import type { PreparedWeights } from "./prepared-weights.ts";
 import { cut, type TokenLayout, type TokenRange } from "./token-layout.ts";
@@ -19,7 +18,7 @@ import { cut, type TokenLayout, type TokenRange } from "./token-layout.ts";
 export type TrainingUnit = {
   readonly kind: "forward" | "loss" | "backward";
   readonly tokens: number;
-  /** Once, and before the next unit is asked for. */
+  /** To be called once, and to end before the next unit is asked for. */
   readonly run: () => Promise<void>;
 };
 
@@ -27,52 +26,55 @@ export type PassParts = {
   readonly config: ModelConfig;
   readonly embeddings: Embeddings;
   readonly weights: PreparedWeights;
-  readonly sessions: { readonly forward: Session; readonly backward: Session; readonly loss: Session };
+  readonly feeds: LayerFeeds;
+  readonly sessions: Readonly<Record<SessionName, Session>>;
+  readonly keptBytesPerToken: number; // of a layer
+  readonly keptBytes: number; // of one pass, at most
   readonly windowTokens: number;
   readonly headSliceRows: number;
 };
 
-/** What one layer leaves for its backward pass. */
-type LayerState = {
-  readonly hidden: Float32Array; // [tokens, hidden], its input
-  readonly keys: Float32Array; // [tokens, kvHeads * headDim]
-  readonly values: Float32Array;
+export type PassAdapter = {
+  readonly modules: readonly TrainedModule[];
+  readonly train: boolean; // whether backward() will be asked for
 };
+
+export type SessionName = "forward" | "forwardKeeping" | "backward" | "backwardKept" | "loss";
+
+type KeyValueGradients = { readonly keys: Float32Array; readonly values: Float32Array };
 
 export class TrainingPass {
   readonly #parts: PassParts;
   readonly #layout: TokenLayout;
-  readonly #modules: ReadonlyMap<string, TrainedModule>;
-  readonly #firstTrained: number; // layer; config.layers where nothing is trained
-  readonly #kept = new Map<number, LayerState>();
-  #hidden: Float32Array; // [tokens, hidden]: forward, the output of the layer reached; backward, the gradient there
+  readonly #modules: readonly TrainedModule[];
+  readonly #firstKept: number; // layer; none is kept where nothing is trained
+  readonly #firstKeptWhole: number; // layer from which linear maps' results are kept
+  readonly #states = new Map<number, LayerState>();
+  readonly #kept = new Map<string, Record<string, Float32Array>>(); // by layer and window
+  #hidden: Float32Array; // [tokens, hidden]: forward, the input of the next layer; backward, the gradient there
   #loss: HeadLoss | null = null;
 
-  /** @param train whether backward() will be asked for */
-  constructor(
-    parts: PassParts,
-    layout: TokenLayout,
-    adapter: { readonly modules: readonly TrainedModule[]; readonly train: boolean },
-  ) {
+  constructor(parts: PassParts, layout: TokenLayout, { modules, train }: PassAdapter) {
+    const { layers, hiddenSize } = parts.config;
     this.#parts = parts;
     this.#layout = layout;
-    this.#modules = new Map(adapter.modules.map((module) => [placeOf(module), module]));
-    const { layers, hiddenSize } = parts.config;
-    this.#firstTrained = adapter.train
-      ? adapter.modules.reduce((first, { layer }) => Math.min(first, layer), layers)
-      : layers;
+    this.#modules = modules;
+    this.#firstKept = train ? Math.min(layers, ...modules.map(({ layer }) => layer)) : layers;
+    const layerBytes = layout.tokenIds.length * parts.keptBytesPerToken;
+    this.#firstKeptWhole = Math.max(this.#firstKept, layers - Math.floor(parts.keptBytes / layerBytes));
     this.#hidden = new Float32Array(layout.tokenIds.length * hiddenSize);
     parts.embeddings.lookup(layout.tokenIds, this.#hidden);
   }
 
   *forward(): Generator<TrainingUnit, void> {
-    const { config, weights, sessions, windowTokens, headSliceRows } = this.#parts;
+    const { config, weights, windowTokens, headSliceRows } = this.#parts;
     for (let layer = 0; layer < config.layers; layer++) {
-      const state = this.#newState();
-      if (layer >= this.#firstTrained) this.#kept.set(layer, state);
-      const output = layer >= this.#firstTrained ? new Float32Array(this.#hidden.length) : this.#hidden;
+      const state = { hidden: this.#hidden, ...this.#newKeyValues() };
+      const isKept = layer >= this.#firstKept;
+      if (isKept) this.#states.set(layer, state);
+      const output = isKept ? new Float32Array(this.#hidden.length) : this.#hidden;
       for (const window of this.#layout.windows) {
-        yield unit("forward", window, () => this.#forward(layer, window, { state, output }));
+        yield unitOf("forward", window, () => this.#forward(layer, window, { state, output }));
       }
       this.#hidden = output;
     }
@@ -80,40 +82,47 @@ export class TrainingPass {
     const loss = new HeadLoss(this.#layout.scored, this.#hidden, norm);
     for (const slice of cut(config.vocabSize, headSliceRows)) {
       for (const range of cut(this.#layout.scored.length, windowTokens)) {
-        yield unit("loss", range, () =>
-          loss.addSlice(sessions.loss, weights.headSlice(slice.from, slice.to - slice.from), range),
-        );
+        yield unitOf("loss", range, () => {
+          const rows = weights.headSlice(slice.from, slice.to - slice.from);
+          return loss.addSlice(this.#parts.sessions.loss, rows, range);
+        });
       }
     }
     this.#loss = loss;
   }
 
-  /** Log-probabilities of the scored tokens, once forward() is through. [scored] */
-  get logprobs(): Float64Array {
-    if (this.#loss === null) throw new RangeError("the forward pass is not through");
-    return this.#loss.logprobs();
+  /** Log-probabilities of the scored tokens, once forward() is through and until backward() starts. [scored] */
+  logprobs(): Float64Array {
+    return this.#readyLoss().logprobs();
   }
 
   /**
-   * Adds the loss' gradients to `gradients`, whose modules are laid out as the trained ones.
+   * Adds the loss' gradients to `gradients`, laid out as the adapter's modules are.
    * @param slopes [scored], of the loss by each log-probability
    */
   *backward(slopes: ArrayLike<number>, gradients: LowRankParameters): Generator<TrainingUnit, void> {
-    if (this.#loss === null) throw new RangeError("the forward pass is not through");
-    const { layers, kvHeads, headDim } = this.#parts.config;
-    this.#hidden = this.#loss.hiddenGradient(slopes);
+    this.#hidden = this.#readyLoss().hiddenGradient(slopes);
     this.#loss = null;
-    const targets = new Map(gradients.modules.map((module) => [placeOf(module), module]));
-    const size = this.#layout.tokenIds.length * kvHeads * headDim;
-    const keyValues = { keys: new Float32Array(size), values: new Float32Array(size) };
-    for (let layer = layers - 1; layer >= this.#firstTrained; layer--) {
-      keyValues.keys.fill(0);
-      keyValues.values.fill(0);
+    const { layers } = this.#parts.config;
+    for (let layer = layers - 1; layer >= this.#firstKept; layer--) {
+      const keyValues = this.#newKeyValues();
+      const targets = gradients.modules.filter((module) => module.layer === layer);
       for (const window of this.#layout.windows.toReversed()) {
-        yield unit("backward", window, () => this.#backward(layer, window, { keyValues, targets }));
+        yield unitOf("backward", window, async () => {
+          const outputs = await this.#backward(layer, window, keyValues);
+          for (const { projection, a, b } of targets) {
+            addTo(a, outputs[layerOutputs.aGradient(projection)]!);
+            addTo(b, outputs[layerOutputs.bGradient(projection)]!);
+          }
+        });
       }
-      this.#kept.delete(layer);
+      this.#states.delete(layer);
     }
+  }
+
+  #readyLoss(): HeadLoss {
+    if (this.#loss === null) throw new RangeError("the forward pass is not through, or is used up");
+    return this.#loss;
   }
 
   async #forward(
@@ -121,12 +130,81 @@ export class TrainingPass {
     window: TokenRange,
     { state, output }: { readonly state: LayerState; readonly output: Float32Array },
   ): Promise<void> {
-    const { hiddenSize, kvHeads, headDim } = this.#parts.config;
-    const { from, to } = window;
-    state.hidden.set(this.#hidden.subarray(from * hiddenSize, to * hiddenSize), from * hiddenSize);
-    const outputs = await this.#parts.sessions.forward.run(this.#layerFeeds(layer, window, state));
-    output.set(outputs[layerOutputs.output]!, from * hiddenSize);
-    state.keys.set(outputs[layerOutputs.keys]!, from * kvHeads * headDim);
-    state.values.set(outputs[layerOutputs.values]!, from * kvHeads * headDim);
+    const keeps = layer >= this.#firstKeptWhole;
+    const session = this.#parts.sessions[keeps ? "forwardKeeping" : "forward"];
+    const outputs = await session.run(this.#layerFeeds(layer, window, state));
+    if (keeps) this.#kept.set(`${layer} ${window.from}`, outputs);
+    const keyWidth = this.#keyWidth;
+    output.set(outputs[layerOutputs.output]!, window.from * this.#parts.config.hiddenSize);
+    state.keys.set(outputs[layerOutputs.keys]!, window.from * keyWidth);
+    state.values.set(outputs[layerOutputs.values]!, window.from * keyWidth);
   }
+
+  async #backward(
+    layer: number,
+    window: TokenRange,
+    { keys, values }: KeyValueGradients,
+  ): Promise<Record<string, Float32Array>> {
+    const { from, to } = window;
+    const { config, sessions } = this.#parts;
+    const keyWidth = this.#keyWidth;
+    const rows = (data: Float32Array, width: number) =>
+      floatTensor(data.subarray(from * width, to * width), [to - from, width]);
+    const state = this.#states.get(layer)!;
+    const place = `${layer} ${from}`;
+    const kept = this.#kept.get(place);
+    const outputs = await sessions[kept === undefined ? "backward" : "backwardKept"].run({
+      ...this.#layerFeeds(layer, window, state),
+      ...(kept === undefined ? {} : keptFeeds(kept, rows(state.values, keyWidth), to - from)),
+      [layerInputs.outputGradient]: rows(this.#hidden, config.hiddenSize),
+      [layerInputs.keysGradient]: rows(keys, keyWidth),
+      [layerInputs.valuesGradient]: rows(values, keyWidth),
+    });
+    this.#kept.delete(place);
+    this.#hidden.set(outputs[layerOutputs.hiddenGradient]!, from * config.hiddenSize);
+    const first = this.#layout.firstSeen(layer, window) * keyWidth;
+    addTo(keys.subarray(first), outputs[layerOutputs.pastKeysGradient]!);
+    addTo(values.subarray(first), outputs[layerOutputs.pastValuesGradient]!);
+    return outputs;
+  }
+
+  #layerFeeds(layer: number, window: TokenRange, state: LayerState) {
+    const { feeds } = this.#parts;
+    return {
+      ...feeds.weights(layer),
+      ...feeds.adapter(this.#modules.filter((module) => module.layer === layer)),
+      ...feeds.window(layer, window, { layout: this.#layout, state }),
+    };
+  }
+
+  get #keyWidth(): number {
+    return this.#parts.config.kvHeads * this.#parts.config.headDim;
+  }
+
+  #newKeyValues(): { keys: Float32Array; values: Float32Array } {
+    const size = this.#layout.tokenIds.length * this.#keyWidth;
+    return { keys: new Float32Array(size), values: new Float32Array(size) };
+  }
+}
+
+function unitOf(
+  kind: TrainingUnit["kind"],
+  { from, to }: TokenRange,
+  run: () => Promise<void>,
+): TrainingUnit {
+  return { kind, tokens: to - from, run };
+}
+
+/** What a forward run gave, for the backward run of the same window; outputs that are not kept are left out. */
+function keptFeeds(outputs: Record<string, Float32Array>, values: Feeds[string], count: number): Feeds {
+  const feeds: Feeds = { [layerInputs.kept("v")]: values };
+  for (const name of keptNames) {
+    const data = outputs[layerOutputs.kept(name)];
+    if (data !== undefined) feeds[layerInputs.kept(name)] = floatTensor(data, [count, data.length / count]);
+  }
+  return feeds;
+}
+
+function addTo(sum: Float32Array, addend: Float32Array): void {
+  for (let i = 0; i < addend.length; i++) sum[i]! += addend[i]!;
 }

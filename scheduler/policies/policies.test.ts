@@ -21,6 +21,8 @@ const versions = [null, "a", "b", "c"] as const;
 const sequenceOf = (changes: Partial<SequenceSnapshot> & { readonly id: string }): SequenceSnapshot => ({
   tenant: "one",
   adapterVersion: null,
+  rows: 1,
+  adapterVersions: changes.adapterVersion ? [changes.adapterVersion] : [],
   priority: 0,
   state: "waiting",
   promptTokens: 10,

@@ -1,7 +1,7 @@
 // The contract of an endpoint: who may call it and where, its OpenAPI description and its handler. Knows no
 // particular route.
 
-import type { RouteConfig, z } from "@hono/zod-openapi";
+import { type RouteConfig, z } from "@hono/zod-openapi";
 import type { ServerContext } from "../context.ts";
 import type { RequestRecord } from "../request-record.ts";
 import type { Access, Tenant } from "../tenancy/tenant.ts";
@@ -46,10 +46,19 @@ type PlainEndpoint = Omit<Endpoint, "jsonBody" | "handle"> & {
 export function jsonEndpoint<Schema extends z.ZodType>(endpoint: JsonEndpoint<Schema>): Endpoint {
   return {
     ...endpoint,
-    request: { body: { required: true, content: { "application/json": { schema: endpoint.jsonBody } } } },
+    request: {
+      params: pathParameters(endpoint.path),
+      body: { required: true, content: { "application/json": { schema: endpoint.jsonBody } } },
+    },
     // app.ts parses the body with this very schema.
     handle: (request, context) => endpoint.handle(request as EndpointRequest<z.output<Schema>>, context),
   };
+}
+
+/** Those in a path's braces. */
+function pathParameters(path: string) {
+  const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name!);
+  return z.object(Object.fromEntries(names.map((name) => [name, z.string()])));
 }
 
 export function plainEndpoint(endpoint: PlainEndpoint): Endpoint {

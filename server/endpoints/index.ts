@@ -1,5 +1,6 @@
 // Every route of the server. Adding an endpoint is a file and a line here; /openapi.json lists it by itself.
 
+import { adapterEndpoints } from "./adapters/index.ts";
 import { cancelRequest } from "./cancel-request.ts";
 import { chatCompletions } from "./chat-completions.ts";
 import { completions } from "./completions.ts";
@@ -7,7 +8,6 @@ import type { Endpoint } from "./endpoint.ts";
 import { getModel, listModels } from "./models.ts";
 import { health, metrics, ready, version } from "./status.ts";
 import { detokenize, tokenize } from "./tokenize.ts";
-import { uploadAdapter } from "./upload-adapter.ts";
 import { organizationUsage, usageReport } from "./usage-report.ts";
 
 export const endpoints = {
@@ -16,7 +16,7 @@ export const endpoints = {
   cancelRequest,
   listModels,
   getModel,
-  uploadAdapter,
+  ...adapterEndpoints,
   usageReport,
   organizationUsage,
   tokenize,

@@ -6,6 +6,18 @@ import { jsonResponse, plainEndpoint } from "./endpoint.ts";
 
 const ok = jsonResponse("All is well.", z.object({ status: z.literal("ok") }));
 
+const readyAnswer = jsonResponse(
+  "Requests can be served, within so much memory.",
+  z.object({
+    status: z.literal("ok"),
+    memory: z.object({
+      plan_bytes: z.int().openapi({ description: "The most that the process may come to use." }),
+      limit_bytes: z.int().openapi({ description: "What the machine or the container has." }),
+      parts: z.record(z.string(), z.int()).openapi({ description: "What the plan is made of." }),
+    }),
+  }),
+);
+
 export const health = plainEndpoint({
   method: "get",
   path: "/health",
@@ -25,10 +37,14 @@ export const ready = plainEndpoint({
   access: "public",
   listener: "both",
   summary: "Whether requests can be served now; 503 says why not",
-  responses: { 200: ok },
-  async handle(_, { readiness }) {
+  responses: { 200: readyAnswer },
+  async handle(_, { readiness, memory }) {
     if (readiness.obstacle !== null) throw new NotReadyError(readiness.obstacle);
-    return Response.json({ status: "ok" });
+    const { planBytes, limitBytes, parts } = memory;
+    return Response.json({
+      status: "ok",
+      memory: { plan_bytes: planBytes, limit_bytes: limitBytes, parts },
+    });
   },
 });
 

@@ -84,6 +84,8 @@ export async function* generateChoice(plan: ChoicePlan, runner: ChoiceRunner): A
         };
         return;
       }
+      case "compared":
+        break; // nobody generates with that blend
       default:
         event satisfies never;
     }

@@ -60,6 +60,7 @@ export function planChoices(input: PlanInput, target: PlanTarget): ChoicePlan[] 
         timeoutMs: fields.timeout_ms ?? null,
         promptTokenIds,
         adapterVersion: input.adapter?.version ?? null,
+        blend: null,
         sampling: { ...samplingOf(fields), logitBias, seed: (seed + choice) >>> 0 },
         maxTokens,
         minTokens: fields.min_tokens ?? 0,

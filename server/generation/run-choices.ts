@@ -27,6 +27,9 @@ async function* metered(plan: ChoicePlan, runner: ChoicesRunner): AsyncGenerator
       observe(piece, meter);
       yield piece;
     }
+  } catch (error) {
+    if (!runner.signal.aborted) meter.refused(error);
+    throw error;
   } finally {
     meter.end();
   }

@@ -44,6 +44,7 @@ test("defaults", () => {
     maxKvBytes: 0,
     prefixCacheBytes: 268_435_456,
     sharePrefixes: "no",
+    batchInvariant: "no",
     hostCacheBytes: null,
     logLevel: "info",
   });

@@ -7,7 +7,8 @@ export function schedulingOf(options: Options): SchedulingOptions {
   const { policy, deviceSlots, ttftTargetMs, tpotTargetMs } = options;
   const { maxQueue, maxQueuePerTenant, maxKvBytes, prefixCacheBytes } = options;
   const sharePrefixes = options.sharePrefixes === "yes";
+  const batchInvariant = options.batchInvariant === "yes";
   const targets = { ttftTargetMs, tpotTargetMs };
   const memory = { maxKvBytes, prefixCacheBytes, sharePrefixes };
-  return { policy, deviceSlots, ...targets, ...memory, maxQueue, maxQueuePerTenant };
+  return { policy, deviceSlots, ...targets, ...memory, batchInvariant, maxQueue, maxQueuePerTenant };
 }

@@ -2,15 +2,25 @@
 // what it answers where nobody has them. A new route with a body needs a probe here.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { writePeft } from "../../adapters-store/peft-fixture.ts";
+import {
+  addFixture,
+  content,
+  inProcessDecoder,
+  openFixtureStore,
+} from "../../adapters-store/store-fixture.ts";
 import type { App } from "../../server/app.ts";
 import { plainEndpoint } from "../../server/endpoints/endpoint.ts";
 import { endpoints } from "../../server/endpoints/index.ts";
 import type { Logger } from "../../server/logger.ts";
 import { type Role, roleCovers, roles } from "../../server/tenancy/tenant.ts";
 import type { TextModel } from "../../server/text/text-model.ts";
-import { type Script, type ScriptedApp, scriptedApp, scriptedVersion, writes } from "./scripted-app.ts";
+import { type Script, type ScriptedApp, scriptedApp, writes } from "./scripted-app.ts";
 import { type TwoTenants, twoTenants } from "./two-tenants.ts";
 
 const adapterIds = ["secret", "team/secret"]; // acme's
@@ -23,30 +33,67 @@ const json = (body: unknown): Probe => ({
   init: { body: JSON.stringify(body), headers: { "content-type": "application/json" } },
 });
 
+const ownId = "mine";
+const withOwn = (id: string) => [ownId, id].map((each) => ({ id: each, weight: 1 }));
+
 /** How a body names something; what it names is another tenant's. */
 const bodyProbes: Record<string, (id: string) => Probe[]> = {
   "post /v1/completions": (id) => [
     json({ model: id, prompt: "x" }),
     json({ model: `tiny:${id}`, prompt: "x" }),
     json({ model: "tiny", adapter_id: id, prompt: "x", stream: true }),
+    json({ model: "tiny", adapters: [{ id, weight: 1 }], prompt: "x" }),
+    json({ model: "tiny", adapters: withOwn(id), prompt: "x" }),
   ],
   "post /v1/chat/completions": (id) => [
     json({ model: id, messages: [user] }),
     json({ model: "tiny", adapter_id: id, messages: [user] }),
+    json({ model: "tiny", adapters: withOwn(id), messages: [user] }),
   ],
   "post /tokenize": (id) => [json({ model: id, prompt: "x" })],
   "post /detokenize": (id) => [json({ model: id, tokens: [1] })],
+  "post /v1/load_lora_adapter": (id) => [json({ lora_name: id, lora_path: id, load_inplace: true })],
+  "post /v1/adapters/merge": (id) => [json({ id: "merged", method: "linear", adapters: withOwn(id) })],
+  "post /v1/unload_lora_adapter": (id) => [json({ lora_name: id })],
+};
+
+/** What a route with an id in its path takes besides: of an adapter of the asker's own, another tenant's version. */
+const pathProbes: Record<string, (id: string) => Probe[]> = {
+  "post /v1/adapters/{id}/alias": (id) => [
+    { path: `/v1/adapters/${id}/alias`, ...json({ alias: "prod" }) },
+    { path: `/v1/adapters/${encodeURIComponent(id)}/alias`, ...json({ name: "prod", version: id }) },
+    { path: `/v1/adapters/${ownId}/alias`, ...json({ version: id }) },
+  ],
+  "post /v1/adapters/{id}/compress": (id) => [
+    { path: `/v1/adapters/${id}/compress`, ...json({ method: "int8", alias: "small" }) },
+    { path: `/v1/adapters/${encodeURIComponent(id)}/compress`, ...json({ method: "int8" }) },
+  ],
+  "get /v1/adapters/{id}/download": (id) => [
+    { path: `/v1/adapters/${id}/download?format=cotenant` },
+    { path: `/v1/adapters/${ownId}/download?version=${encodeURIComponent(id)}` },
+  ],
+  "delete /v1/adapters/{id}": (id) => [{ path: `/v1/adapters/${id}?force=true` }],
+  "delete /v1/adapters/{id}/versions/{version}": (id) => [
+    { path: `/v1/adapters/${ownId}/versions/${encodeURIComponent(id)}?force=true` },
+  ],
 };
 
 /** Routes that make something of a tenant's own under an id that another tenant has too. */
 const creations: Record<string, (id: string) => Probe[]> = {
-  "post /v1/adapters": (id) => {
-    const form = new FormData();
-    form.append("id", id);
-    form.append("files", new Blob(["x"]), "adapter_config.json");
-    return [{ init: { body: form } }];
-  },
+  "post /v1/adapters": (id) => [{ init: { body: formOf(id) } }],
 };
+
+/** Files of the content that acme's first adapter has: the same version, then, under a name of globex's own. */
+function formOf(id: string): FormData {
+  const form = new FormData();
+  form.append("id", id);
+  const directory = writePeft(mkdtempSync(join(tmpdir(), "cotenant-form-")), content(1));
+  for (const name of readdirSync(directory)) {
+    form.append("files", new Blob([readFileSync(join(directory, name))]), name);
+  }
+  rmSync(directory, { recursive: true });
+  return form;
+}
 
 type Operation = { readonly "x-cotenant-access"?: string };
 type Route = { readonly method: string; readonly path: string; readonly access: string | undefined };
@@ -76,17 +123,34 @@ const script = (text: TextModel): Script =>
   };
 
 /** The real application, without anything of acme's, or with adapters, usage and a request under way. */
-async function scene(tenants: TwoTenants, { hasAcme }: { readonly hasAcme: boolean }): Promise<Scene> {
+async function scene(
+  context: TestContext,
+  tenants: TwoTenants,
+  { hasAcme }: { readonly hasAcme: boolean },
+): Promise<Scene> {
   const logged: string[] = [];
   const note = (event: unknown) => void logged.push(JSON.stringify(event));
   const logger = { debug: note, info: note, warn: note, error: note } as unknown as Logger;
-  const served = await scriptedApp(script, { keyring: tenants.keyring, logger });
-  await served.adapters.serve(scriptedVersion("default", "shared"));
+  const directory = mkdtempSync(join(tmpdir(), "cotenant-isolation-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const store = await openFixtureStore(directory, { pool: inProcessDecoder });
+  const served = await scriptedApp(script, {
+    keyring: tenants.keyring,
+    logger,
+    store,
+    loraDirectory: directory,
+  });
+  const add = async (owner: string, id: string, n: number, shared = false) => {
+    const adapter = await addFixture(store, directory, { owner, id, shared, content: content(n) });
+    served.adapters.serve(adapter);
+    return adapter;
+  };
+  await add("default", "shared", 10, true);
+  await add("globex", ownId, 11);
   if (!hasAcme) return { ...tenants, served, logged, foreignIds: [] };
   const foreignIds = [...adapterIds];
-  for (const id of adapterIds) {
-    const adapter = scriptedVersion("acme", id);
-    await served.adapters.serve(adapter);
+  for (const [index, id] of adapterIds.entries()) {
+    const adapter = await add("acme", id, index + 1);
     foreignIds.push(adapter.version);
     const probe = json({ model: id, prompt: "x", max_tokens: 5 });
     const answer = await send(served.app, tenants.keys.acme.inference, { ...completions, probe });
@@ -115,8 +179,11 @@ function send(app: App, key: string | null, { method, path, probe }: Sent): Prom
 /** What asks a route for an id; [] where it names nothing. */
 function probesOf({ method, path }: Route, id: string): Probe[] {
   const inPath = path.replaceAll(/\{\w+\}/g, id);
-  if (inPath !== path)
-    return [{ path: inPath }, { path: path.replaceAll(/\{\w+\}/g, encodeURIComponent(id)) }];
+  const besides = pathProbes[`${method} ${path}`]?.(id) ?? [];
+  if (besides.some(({ init }) => init !== undefined)) return besides; // without its body it asks for nothing
+  if (inPath !== path) {
+    return [{ path: inPath }, { path: path.replaceAll(/\{\w+\}/g, encodeURIComponent(id)) }, ...besides];
+  }
   const inBody = bodyProbes[`${method} ${path}`];
   if (inBody) return inBody(id);
   if (method === "get" || `${method} ${path}` in creations) return [];
@@ -126,14 +193,17 @@ function probesOf({ method, path }: Route, id: string): Probe[] {
 const traces = /acme/;
 
 async function stable(response: Response): Promise<unknown> {
-  return { status: response.status, body: await response.text() };
+  const body = await response.text();
+  // Where the scene's store lies and when it was filled is no trace of anybody.
+  const same = body.replaceAll(/cotenant-isolation-\w+/g, "").replaceAll(/"created(_at)?":\d+/g, "");
+  return { status: response.status, body: same };
 }
 
 async function twins(context: TestContext): Promise<{ owned: Scene; absent: Scene }> {
   const tenants = await twoTenants(context);
   return {
-    owned: await scene(tenants, { hasAcme: true }),
-    absent: await scene(tenants, { hasAcme: false }),
+    owned: await scene(context, tenants, { hasAcme: true }),
+    absent: await scene(context, tenants, { hasAcme: false }),
   };
 }
 
@@ -156,7 +226,7 @@ test("another tenant's id is answered as one that nobody has, on every route", a
       }
     }
   }
-  assert.ok(asked >= 50, `only ${asked} requests named a foreign id`);
+  assert.ok(asked >= 150, `only ${asked} requests named a foreign id`);
   assert.equal(
     owned.served.requests.length,
     adapterIds.length + 1,
@@ -200,11 +270,11 @@ test("one's own thing under another's id is made as anywhere, and leaves the oth
     }
   }
   const acme = owned.keyring.authenticate(`Bearer ${owned.keys.acme.inference}`);
-  assert.equal(owned.served.adapters.of(acme).get("secret")?.version, "acme:secret@1");
+  assert.equal(owned.served.adapters.of(acme).get("secret")?.version, owned.foreignIds[adapterIds.length]);
 });
 
 test("every route declares who may call it, and is held to it", async (context) => {
-  const { served, keys } = await scene(await twoTenants(context), { hasAcme: false });
+  const { served, keys } = await scene(context, await twoTenants(context), { hasAcme: false });
   const seen = new Set<string>();
   for (const listener of ["app", "admin"] as const) {
     for (const route of await routesOf(served[listener])) {
@@ -230,7 +300,7 @@ test("every route declares who may call it, and is held to it", async (context) 
 });
 
 test("admin routes are not on the main listener, whatever the key", async (context) => {
-  const { served, keys } = await scene(await twoTenants(context), { hasAcme: false });
+  const { served, keys } = await scene(context, await twoTenants(context), { hasAcme: false });
   const path = "/v1/organization/usage/completions";
   const sent = { method: "get", path, probe: {} };
   assert.equal((await send(served.app, keys.acme.admin, sent)).status, 404);

@@ -4,7 +4,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { StoredAdapter } from "../../adapters-store/store.ts";
+import type { Name, StoredAdapter } from "../../adapters-store/store.ts";
 import { projections } from "../../kernels/adapter.ts";
 import type { Engine } from "../../scheduler/engine.ts";
 import {
@@ -14,19 +14,23 @@ import {
   type ServedModel,
 } from "../../scheduler/protocol.ts";
 import { type App, createApp } from "../../server/app.ts";
+import { Compositions } from "../../server/composition.ts";
 import type { ServerContext, Serving } from "../../server/context.ts";
 import type { CompletionAnswer } from "../../server/endpoints/completions-contract.ts";
 import { RunningRequests } from "../../server/generation/running-requests.ts";
 import type { ErrorBody } from "../../server/http-error.ts";
 import { createLogger, type Logger } from "../../server/logger.ts";
+import type { MemoryPlan } from "../../server/memory-plan.ts";
 import { Metrics } from "../../server/metrics.ts";
 import { Readiness } from "../../server/readiness.ts";
-import { ServedAdapters } from "../../server/served-adapters.ts";
+import { ServedAdapters, type ServedAdaptersOptions } from "../../server/served-adapters.ts";
 import { type Keyring, openToAll } from "../../server/tenancy/keyring.ts";
 import { RateLimits } from "../../server/tenancy/rate-limits.ts";
 import { loadTextParts } from "../../server/text/load-text.ts";
 import { TextModel } from "../../server/text/text-model.ts";
 import { openUsageLedger } from "../../server/usage/ledger.ts";
+
+const scriptedMemory = { planBytes: 1, limitBytes: 2, hostCacheBytes: 1, parts: {} } as MemoryPlan;
 
 export const tinyDirectory = fileURLToPath(new URL("../../models/tiny", import.meta.url));
 
@@ -47,6 +51,8 @@ export type ScriptedOptions = {
   readonly text?: TextModel;
   readonly keyring?: Keyring; // default: no keys
   readonly logger?: Logger;
+  readonly store?: ServedAdaptersOptions["store"]; // default: a scripted one, which keeps what is uploaded
+  readonly loraDirectory?: string;
 };
 
 /** An adapter as a store might hand it out; tenant default's are shared. */
@@ -84,6 +90,32 @@ export const finished = (reason: "stop" | "length", stopTokenId: number | null =
   stopTokenId,
   timing: { queuedMs: 0, prefillMs: 1, decodeMs: 1 },
 });
+
+const unscripted = () => Promise.reject(new Error("nothing is scripted"));
+
+function scriptedStore(): ServedAdaptersOptions["store"] {
+  const stored = new Map<string, StoredAdapter>();
+  const get = ({ owner, id }: Name) => stored.get(`${owner} ${id}`);
+  return {
+    add: async ({ owner, id }) => {
+      const added = scriptedVersion(owner, id);
+      stored.set(`${owner} ${id}`, added);
+      return added;
+    },
+    decode: async () => ({ modules: [] }),
+    get,
+    find: get,
+    usage: () => ({ adapters: 0, versions: 0, sizeBytes: 0 }),
+    list: () => ({ adapters: [...stored.values()], next: null }),
+    versions: (name) => [get(name)!],
+    delete: unscripted,
+    deleteVersion: unscripted,
+    expire: unscripted,
+    forget: unscripted,
+    moveAlias: unscripted,
+    setPinned: unscripted,
+  };
+}
 
 /** A script that writes a text, token by token, and ends as the model would. */
 export function writes(text: TextModel, output: string): Script {
@@ -123,28 +155,37 @@ export async function scriptedApp(
     limits: new RateLimits({ tokensSince: (tenantId, seconds) => usage.tokensSince(tenantId, seconds) }),
     requests: new RunningRequests(),
     metrics: new Metrics({ baseName: "tiny", source: () => null }),
+    memory: scriptedMemory,
     logger,
     startedAtSeconds: 0,
     packageVersion: "0.0.0",
   };
   const app = createApp(context);
-  const stored = new Map<string, StoredAdapter>();
-  const store = {
-    add: async ({ owner, id }: { owner: string; id: string }) => {
-      const added = scriptedVersion(owner, id);
-      stored.set(`${owner} ${id}`, added);
-      return added;
-    },
-    decode: async () => ({ modules: [] }),
-    get: ({ owner, id }: { owner: string; id: string }) => stored.get(`${owner} ${id}`),
-    usage: () => ({ adapters: 0, versions: 0, sizeBytes: 0 }),
-  };
+  const { store = scriptedStore(), loraDirectory = null } = options;
   const adapters = new ServedAdapters({ store, engine, baseName: "tiny", hostCacheBytes: 1024 });
   const uploadDirectory = join(tmpdir(), "cotenant-scripted");
+  const deriver = {
+    compose: async () => ({ modules: [] }),
+    compress: () => Promise.reject(new Error("nothing is scripted")),
+    merge: () => Promise.reject(new Error("nothing is scripted")),
+  };
   const adaptersOf: Serving["adaptersOf"] = (tenant) => adapters.of(tenant);
   readiness.transition({
     name: "ready",
-    serving: { engine, text, adaptersOf, allAdapters: adapters, usage, baseRoot: "tiny", uploadDirectory },
+    serving: {
+      engine,
+      text,
+      adaptersOf,
+      allAdapters: adapters,
+      compositions: new Compositions({ derived: adapters.derived, deriver, layers: model.layers }),
+      deriver,
+      derived: adapters.derived,
+      usage,
+      baseRoot: "tiny",
+      uploadDirectory,
+      adapterFiles: { open: unscripted },
+      loraDirectory,
+    },
   });
   const post = async (path: string, body: unknown, init: RequestInit = {}) =>
     app.request(path, {

@@ -15,6 +15,8 @@ export type TinyServer = {
   readonly adminUrl: string | null;
   readonly client: OpenAI;
   readonly adapters: readonly string[]; // ids
+  readonly dataDirectory: string;
+  readonly failure: Promise<never>;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
 };
 
@@ -39,6 +41,9 @@ export async function startTiny(overrides: Partial<ServeOptions> = {}): Promise<
     threads: 0,
     scheduling: defaultScheduling,
     hostCacheBytes: 2 ** 28,
+    loraDirectory: null,
+    maxConnections: 4096,
+    drainSeconds: 5,
     logLevel: "silent",
     ...overrides,
   });
@@ -47,6 +52,8 @@ export async function startTiny(overrides: Partial<ServeOptions> = {}): Promise<
     adminUrl: server.adminUrl,
     client: new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "none", maxRetries: 0 }),
     adapters: server.adapters.map(({ id }) => id),
+    dataDirectory: overrides.dataDirectory ?? dataDirectory,
+    failure: server.failure,
     async [Symbol.asyncDispose]() {
       await server.close();
       await rm(dataDirectory, { recursive: true, force: true });

@@ -1,5 +1,5 @@
-// The singular value decomposition of small matrices by one-sided Jacobi rotations (Hestenes 1958): simple, and as
-// precise for small singular values as for large ones (Demmel and Veselic 1992). Cubic per sweep: for cores, not layers.
+// The singular value decomposition of small matrices by one-sided Jacobi rotations (Hestenes 1958): simple, and
+// precise for small singular values too (Demmel and Veselic 1992). Cubic per sweep: for cores, not layers.
 
 import { dot, type Factors, vectorAt } from "./factors.ts";
 
@@ -11,21 +11,31 @@ export type SingularValues = Factors & {
 };
 
 const mostSweeps = 60; // it converges quadratically: ten are many
+const negligible = 1e-18; // of the matrix's norm: a row that is only rounding has no direction to converge to
 
 /** @param matrix [size, columns]; @returns `size` values and vectors */
 export function jacobiSvd(matrix: Float64Array, size: number): SingularValues {
   const rows = Float64Array.from(matrix); // becomes diag(values) right
   const turns = new Float64Array(size * size); // becomes left: turns matrix = rows
   for (let i = 0; i < size; i++) turns[i * size + i] = 1;
+  const floor = negligible * Math.sqrt(dot(rows, rows));
   let sweeps = 0;
-  while (sweep(rows, turns, size)) {
-    if (++sweeps > mostSweeps) throw new Error(`no singular values of a ${size}-row matrix after 60 sweeps`);
+  while (sweep({ rows, turns, size, floor })) {
+    if (++sweeps > mostSweeps)
+      throw new Error(`no singular values of a ${size}-row matrix after ${mostSweeps} sweeps`);
   }
   return sorted(rows, turns, size);
 }
 
+type Sweep = {
+  readonly rows: Float64Array;
+  readonly turns: Float64Array;
+  readonly size: number;
+  readonly floor: number; // rows of a smaller norm stay as they are
+};
+
 /** Makes each two rows orthogonal once. @returns whether any two were not */
-function sweep(rows: Float64Array, turns: Float64Array, size: number): boolean {
+function sweep({ rows, turns, size, floor }: Sweep): boolean {
   const tolerance = Number.EPSILON * Math.max(10, size);
   let hasTurned = false;
   for (let i = 0; i < size; i++) {
@@ -33,7 +43,9 @@ function sweep(rows: Float64Array, turns: Float64Array, size: number): boolean {
       const [one, other] = [vectorAt(rows, i, size), vectorAt(rows, j, size)];
       const between = dot(one, other);
       const [ofOne, ofOther] = [dot(one, one), dot(other, other)];
-      if (Math.abs(between) <= tolerance * Math.sqrt(ofOne) * Math.sqrt(ofOther)) continue;
+      const [normOfOne, normOfOther] = [Math.sqrt(ofOne), Math.sqrt(ofOther)];
+      if (normOfOne <= floor || normOfOther <= floor) continue;
+      if (Math.abs(between) <= tolerance * normOfOne * normOfOther) continue;
       hasTurned = true;
       const slope = (ofOther - ofOne) / (2 * between);
       const tangent = (slope < 0 ? -1 : 1) / (Math.abs(slope) + Math.hypot(1, slope));

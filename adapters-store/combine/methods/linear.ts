@@ -3,7 +3,7 @@
 // `linear` adds A and B each on their own, which adds products of one adapter's A with another's B.
 
 import { factoredSvd } from "../matrix/factored-svd.ts";
-import { factorsOf, isFactored } from "../matrix-place.ts";
+import { factorsOf, isFactored, type MatrixModule } from "../matrix-place.ts";
 import type { MergeMethod } from "../merge-method.ts";
 import { truncatedModules } from "../truncate-change.ts";
 
@@ -11,7 +11,7 @@ export const linear: MergeMethod<never> = {
   parameters: [],
   merge: ({ place, sum }) => ({
     target: null,
-    modules: sum.flatMap((module) => {
+    modules: sum.flatMap((module): MatrixModule[] => {
       if (!isFactored(module)) return [module];
       const smaller = truncatedModules(place, factoredSvd(factorsOf(module)), module.rank);
       return smaller[0]?.rank === module.rank ? [module] : smaller;

@@ -1,12 +1,8 @@
-// A random low-rank adapter of given rank on all projections, decoded: benches need its size, not its knowledge.
+// A random low-rank adapter of given rank on all projections, for what needs its size and not its knowledge: benches,
+// self checks, tests.
 
-import {
-  type AdapterTargets,
-  type DecodedAdapter,
-  type LowRankModule,
-  projections,
-} from "../kernels/adapter.ts";
-import { randomAt } from "../kernels/sampling/random.ts";
+import { type AdapterTargets, type DecodedAdapter, type LowRankModule, projections } from "./adapter.ts";
+import { randomAt } from "./sampling/random.ts";
 
 export function randomAdapter(targets: AdapterTargets, rank: number, seed: number): DecodedAdapter {
   const modules: LowRankModule[] = [];

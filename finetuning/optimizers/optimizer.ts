@@ -1,0 +1,32 @@
+// The contract of an optimizer: flat arrays in, flat arrays moved. Knows no modules, schedules or jobs.
+
+export interface Optimizer {
+  /** Moves `parameters` against `gradients`, element by element. */
+  step(parameters: Float32Array, gradients: Float32Array, learningRate: number): void;
+  /** Everything that the next step depends on, as live views: a checkpoint copies them. */
+  state(): OptimizerState;
+  /** @throws RangeError for a state of another optimizer or another number of parameters */
+  restore(state: OptimizerState): void;
+}
+
+export type OptimizerState = {
+  readonly steps: number;
+  readonly arrays: Readonly<Record<string, Float32Array | Uint8Array>>;
+};
+
+/** A member of the registry. Settings are all numbers, each with a default; `create` is given every one of them. */
+export interface OptimizerKind<Setting extends string = string> {
+  readonly defaults: Readonly<Record<Setting, number>>;
+  create(parameters: number, settings: Readonly<Record<Setting, number>>): Optimizer;
+  readonly stateBytesPerParameter: number;
+}
+
+export function restoreArrays(own: OptimizerState["arrays"], state: OptimizerState): void {
+  for (const [name, array] of Object.entries(own)) {
+    const stored = state.arrays[name];
+    if (stored?.length !== array.length || stored.BYTES_PER_ELEMENT !== array.BYTES_PER_ELEMENT) {
+      throw new RangeError(`the optimizer's state has no "${name}" of ${array.length} values`);
+    }
+    array.set(stored);
+  }
+}

@@ -1,0 +1,43 @@
+// Arithmetic on the next-token logits of several models that read the same tokens.
+
+import { argmax } from "./logprobs.ts";
+
+/**
+ * Weighted sum, as in proxy tuning (arXiv 2401.08565): base + sum of w (adapter - base) where the base's weight is
+ * what the others leave of one. Overwrites and returns the first row.
+ * @param rows [vocab] each
+ */
+export function blendLogits(rows: readonly Float32Array[], weights: readonly number[]): Float32Array {
+  const [into, ...others] = rows;
+  const first = weights[0]!;
+  for (let i = 0; i < into!.length; i++) into![i] = first * into![i]!;
+  for (const [index, row] of others.entries()) {
+    const weight = weights[index + 1]!;
+    for (let i = 0; i < row.length; i++) into![i] = into![i]! + weight * row[i]!;
+  }
+  return into!;
+}
+
+export type Divergence = {
+  readonly kl: number; // nats, KL(one || other)
+  readonly isSameTop: boolean; // the likeliest token is the same
+};
+
+/** Of the distributions of two rows of logits [vocab]. */
+export function divergence(one: Float32Array, other: Float32Array): Divergence {
+  const [ownTop, otherTop] = [argmax(one), argmax(other)];
+  const [ownMax, otherMax] = [one[ownTop]!, other[otherTop]!];
+  let ownSum = 0;
+  let otherSum = 0;
+  let mean = 0; // of the logits' difference, weighted by exp(one)
+  for (let i = 0; i < one.length; i++) {
+    const own = one[i]! - ownMax;
+    const theirs = other[i]! - otherMax;
+    const weight = Math.exp(own);
+    ownSum += weight;
+    otherSum += Math.exp(theirs);
+    if (weight > 0) mean += weight * (own - theirs);
+  }
+  const kl = mean / ownSum - Math.log(ownSum) + Math.log(otherSum);
+  return { kl: Math.max(0, kl), isSameTop: ownTop === otherTop }; // rounding may leave it just below zero
+}

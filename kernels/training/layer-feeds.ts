@@ -1,0 +1,99 @@
+// What a layer's graph is fed: widened weights, the window's tokens, earlier keys and values, the adapter.
+
+import { type Projection, projections } from "../adapter.ts";
+import type { ModelConfig } from "../model-config.ts";
+import { adapterTargets } from "../model-family.ts";
+import type { PreparedLayout } from "../prepare/layout.ts";
+import { type Feeds, floatTensor, indexTensor } from "../session.ts";
+import { type LayerWeight, layerInputs } from "./layer-graph.ts";
+import type { TrainedModule } from "./low-rank-parameters.ts";
+import type { LayerValues, PreparedWeights } from "./prepared-weights.ts";
+import type { TokenLayout, TokenRange } from "./token-layout.ts";
+
+/** A layer's input and the keys and values that it makes of it. */
+export type LayerState = {
+  readonly hidden: Float32Array; // [tokens, hidden]
+  readonly keys: Float32Array; // [tokens, kvHeads * headDim]
+  readonly values: Float32Array;
+};
+
+export class LayerFeeds {
+  readonly #config: ModelConfig;
+  readonly #weights: PreparedWeights;
+  readonly #absent: Feeds;
+
+  constructor(config: ModelConfig, weights: PreparedWeights) {
+    this.#config = config;
+    this.#weights = weights;
+    this.#absent = absentModules(config);
+  }
+
+  window(layer: number, window: TokenRange, from: { layout: TokenLayout; state: LayerState }): Feeds {
+    const { layout, state } = from;
+    const { hiddenSize, kvHeads, headDim, heads } = this.#config;
+    const count = window.to - window.from;
+    const first = layout.firstSeen(layer, window);
+    const past = window.from - first;
+    const keyWidth = kvHeads * headDim;
+    const { cos, sin, half } = layout.rotary(layer, window);
+    const pastRows = (rows: Float32Array) =>
+      floatTensor(rows.subarray(first * keyWidth, window.from * keyWidth), [past, keyWidth]);
+    return {
+      [layerInputs.hidden]: floatTensor(
+        state.hidden.subarray(window.from * hiddenSize, window.to * hiddenSize),
+        [count, hiddenSize],
+      ),
+      [layerInputs.positions]: indexTensor(
+        BigInt64Array.from({ length: count }, (_, i) => BigInt(i)),
+        [1, count],
+      ),
+      [layerInputs.cos]: floatTensor(cos, [count, half]),
+      [layerInputs.sin]: floatTensor(sin, [count, half]),
+      [layerInputs.mask]: floatTensor(layout.mask(layer, window), [(heads / kvHeads) * count, past + count]),
+      [layerInputs.pastKeys]: pastRows(state.keys),
+      [layerInputs.pastValues]: pastRows(state.values),
+      [layerInputs.keySplit]: indexTensor([past, count], [2]),
+    };
+  }
+
+  weights(layer: number): Feeds {
+    const values: LayerValues = this.#weights.layer(layer);
+    return Object.fromEntries(
+      Array.from(values, ([name, data]) => {
+        const dims = weightDims(this.#weights.layout, layer, name);
+        return [layerInputs.weight(name), floatTensor(data, dims)];
+      }),
+    );
+  }
+
+  /** Projections without a module get one rank of zeros. */
+  adapter(modules: readonly TrainedModule[]): Feeds {
+    return Object.assign({}, this.#absent, ...modules.map(moduleFeeds));
+  }
+}
+
+function weightDims(layout: PreparedLayout, layer: number, name: LayerWeight): number[] {
+  const part = layout.layers[layer]![name]!;
+  return "length" in part ? [part.length] : [part.rows, part.columns];
+}
+
+function absentModules(config: ModelConfig): Feeds {
+  const { shapes } = adapterTargets(config);
+  const zeros = (projection: Projection): TrainedModule => ({
+    layer: 0,
+    projection,
+    rank: 1,
+    scale: 0,
+    a: new Float32Array(shapes[projection].in),
+    b: new Float32Array(shapes[projection].out),
+  });
+  return Object.assign({}, ...projections.map((projection) => moduleFeeds(zeros(projection))));
+}
+
+function moduleFeeds({ projection, rank, scale, a, b }: TrainedModule): Feeds {
+  return {
+    [layerInputs.a(projection)]: floatTensor(a, [rank, a.length / rank]),
+    [layerInputs.b(projection)]: floatTensor(b, [rank, b.length / rank]),
+    [layerInputs.scale(projection)]: floatTensor(Float32Array.of(scale), [1]),
+  };
+}

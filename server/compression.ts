@@ -1,0 +1,105 @@
+// Compresses a version and measures what its outputs lose; or finds the smallest form whose outputs are within a limit.
+
+import { randomUUID } from "node:crypto";
+import { type CompressionOptions, candidateOptions } from "../adapters-store/compress/compress.ts";
+import type { AdapterDeriver, CompressedFile } from "../adapters-store/store-derive.ts";
+import { AdapterError } from "../kernels/errors.ts";
+import type { DerivedVersions } from "./derived-versions.ts";
+import { RequestError } from "./errors.ts";
+import type { Comparison, ModelComparer } from "./model-comparer.ts";
+import type { ServedAdapter } from "./served-adapters.ts";
+
+export type CompressionTask = {
+  readonly adapter: Pick<ServedAdapter, "version" | "summary">;
+  readonly prompts: readonly (readonly number[])[]; // token ids
+  readonly signal: AbortSignal;
+};
+
+export type CompressionTools = {
+  readonly deriver: Pick<AdapterDeriver, "compress">;
+  readonly derived: Pick<DerivedVersions, "register" | "leaseAll" | "forget">;
+  readonly comparer: ModelComparer | null;
+};
+
+/** Its file is removed when it is disposed of. */
+export type MeasuredCompression = AsyncDisposable & {
+  readonly file: CompressedFile;
+  readonly outputs: Comparison | null; // null where the engine cannot compare
+};
+
+/** Throws as AdapterDeriver.compress and DerivedVersions.leaseAll do. */
+export async function compressMeasured(
+  task: CompressionTask,
+  options: CompressionOptions,
+  { deriver, derived, comparer }: CompressionTools,
+): Promise<MeasuredCompression> {
+  const file = await deriver.compress({ version: task.adapter.version }, options, task.signal);
+  try {
+    const outputs = comparer && (await compareFile(file, task, { derived, comparer }));
+    return { file, outputs, [Symbol.asyncDispose]: () => file[Symbol.asyncDispose]() };
+  } catch (error) {
+    await file[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/**
+ * The smallest candidate whose mean KL divergence is within the limit, by bisection: smaller ones are farther from the
+ * original. Throws as `compressMeasured`, AdapterError `compression_target_unreachable`.
+ */
+export async function compressWithin(
+  task: CompressionTask,
+  maxKl: number,
+  tools: CompressionTools,
+): Promise<MeasuredCompression> {
+  if (tools.comparer === null) throw new ComparisonUnavailableError();
+  let best: MeasuredCompression | null = null;
+  let [first, last] = [0, candidateOptions.length - 1];
+  try {
+    while (first <= last) {
+      const middle = Math.floor((first + last) / 2);
+      const tried = await compressMeasured(task, candidateOptions[middle]!, tools);
+      const isWithin = tried.outputs !== null && tried.outputs.meanKl <= maxKl;
+      if (isWithin) first = middle + 1;
+      else last = middle - 1;
+      await (isWithin ? best : tried)?.[Symbol.asyncDispose]();
+      if (isWithin) best = tried;
+    }
+  } catch (error) {
+    await best?.[Symbol.asyncDispose]();
+    throw error;
+  }
+  if (best !== null) return best;
+  throw new AdapterError(
+    "compression_target_unreachable",
+    `even with 16 bits the outputs' mean KL divergence is above ${maxKl} nats; allow more`,
+  );
+}
+
+export class ComparisonUnavailableError extends RequestError {
+  constructor() {
+    super(
+      "comparison_unavailable",
+      "this server's engine cannot compare outputs; give method or target_ratio, and no prompts",
+    );
+  }
+}
+
+async function compareFile(
+  file: CompressedFile,
+  { adapter, prompts, signal }: CompressionTask,
+  { derived, comparer }: { readonly derived: CompressionTools["derived"]; readonly comparer: ModelComparer },
+): Promise<Comparison> {
+  const candidate = `candidate:${randomUUID()}`;
+  derived.register(candidate, {
+    sizeBytes: adapter.summary.decodedBytes,
+    make: async () => (await file.decode()).adapter,
+    parents: [],
+  });
+  try {
+    using _lease = await derived.leaseAll([adapter.version, candidate], signal);
+    return await comparer.compare({ a: adapter.version, b: candidate, prompts });
+  } finally {
+    derived.forget(candidate);
+  }
+}

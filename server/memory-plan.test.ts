@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { defaultScheduling } from "../scheduler/scheduling-options.ts";
+import { type MemoryPlanInput, planMemory } from "./memory-plan.ts";
+
+const gibibyte = 2 ** 30;
+const base = {
+  weightsBytes: gibibyte,
+  kvBytes: gibibyte,
+  rowKvBytes: gibibyte / 16,
+  workBytes: gibibyte / 4,
+  largeAdapterBytes: gibibyte / 64,
+};
+
+function input(changes: Partial<MemoryPlanInput> = {}): MemoryPlanInput {
+  return {
+    maxConnections: 1000,
+    maxRows: 16,
+    maxContext: 4096,
+    hostCacheBytes: null,
+    scheduling: defaultScheduling,
+    base,
+    limitBytes: 16 * gibibyte,
+    ...changes,
+  };
+}
+
+test("the plan is the sum of its parts, and what is given is what is planned", () => {
+  const scheduling = { ...defaultScheduling, maxKvBytes: 12_345_678, prefixCacheBytes: 1_000_000 };
+  const { parts, planBytes, hostCacheBytes } = planMemory(input({ hostCacheBytes: 7_000_000, scheduling }));
+  assert.equal(planBytes, Object.values(parts).reduce((sum, bytes) => sum + bytes, 0));
+  assert.deepEqual(
+    [parts.keys_and_values, parts.prefixes, parts.adapters, hostCacheBytes],
+    [12_345_678, 1_000_000, 7_000_000, 7_000_000],
+  );
+});
+
+test("without a size the adapters' cache is a quarter, or less where all else leaves less", () => {
+  assert.equal(planMemory(input({ limitBytes: 64 * gibibyte })).hostCacheBytes, 16 * gibibyte);
+  fc.assert(
+    fc.property(fc.integer({ min: 4 * gibibyte, max: 32 * gibibyte }), (limitBytes) => {
+      const { planBytes, hostCacheBytes } = planMemory(input({ limitBytes }));
+      assert.ok(planBytes <= limitBytes);
+      assert.ok(hostCacheBytes <= limitBytes / 4);
+    }),
+  );
+});
+
+test("too much is refused, with what to lower and by how much", () => {
+  const scheduling = { ...defaultScheduling, maxKvBytes: 32 * gibibyte };
+  const refusal = (() => {
+    try {
+      planMemory(input({ scheduling, hostCacheBytes: gibibyte }));
+    } catch (error) {
+      return error as Error & { code: string };
+    }
+    return assert.fail("it was planned");
+  })();
+  assert.equal(refusal.code, "memory_plan_exceeds_limit");
+  const fitting = Number(/--max-kv-bytes (\d+) would fit/.exec(refusal.message)![1]);
+  const lowered = { ...scheduling, maxKvBytes: fitting };
+  assert.equal(planMemory(input({ scheduling: lowered, hostCacheBytes: gibibyte })).planBytes, 16 * gibibyte);
+});
+
+test("where no room for keys and values would help, none is promised", () => {
+  assert.throws(() => planMemory(input({ limitBytes: gibibyte })), (error: Error) => {
+    assert.doesNotMatch(error.message, /would fit/);
+    assert.match(error.message, /weights 1024 MiB \(a smaller --model, or --quantize int4\)/);
+    return true;
+  });
+});

@@ -1,0 +1,265 @@
+// The adapters as one tenant sees them, its own and the shared ones that none of its own hides, and what it may do
+// with them. What belongs to others is not found, as what does not exist. Knows no HTTP.
+
+import { stat } from "node:fs/promises";
+import { pinsExceedCache } from "../adapters-store/residency/errors.ts";
+import type { Lease } from "../adapters-store/residency/residency.ts";
+import type {
+  AdapterPage,
+  Addition,
+  Name,
+  Removal,
+  StoredAdapter,
+  StoredVersion,
+} from "../adapters-store/store.ts";
+import { unknownName, unknownVersion } from "../adapters-store/store-changes.ts";
+import { AdapterError } from "../kernels/errors.ts";
+import type { ResidencyInfo, ServedAdapter, ServedAdapters } from "./served-adapters.ts";
+import { InsufficientRoleError, QuotaExceededError } from "./tenancy/errors.ts";
+import { roleCovers, type Tenant } from "./tenancy/tenant.ts";
+
+export type NewAdapter = Omit<Addition, "owner" | "check">;
+
+export type AdapterMove = {
+  readonly id: string;
+  readonly alias: string; // the name that moves; may be the id
+  readonly version: string | null; // of the id's versions; null = what the id means now
+};
+
+/** What is counted of a version may tell of others who have it too: `uses` is null then. */
+export type TenantResidency = {
+  readonly tier: ResidencyInfo["tier"];
+  readonly uses: Pick<ResidencyInfo, "leases" | "hits" | "misses" | "loads" | "lastUsedMs"> | null;
+};
+
+export class TenantAdapters {
+  readonly #tenant: Tenant;
+  readonly #served: ServedAdapters;
+
+  /** Use `ServedAdapters.of`. */
+  constructor(tenant: Tenant, served: ServedAdapters) {
+    this.#tenant = tenant;
+    this.#served = served;
+  }
+
+  /** What a request that names the id gets. */
+  get(id: string): ServedAdapter | undefined {
+    return this.#served.find(this.#name(id));
+  }
+
+  list(): readonly ServedAdapter[] {
+    return this.#served.visibleTo(this.#tenant.id);
+  }
+
+  /** Keeps a version in the engine until the lease is released. Throws as AdapterResidency.acquire does. */
+  async lease(version: string, signal?: AbortSignal): Promise<Lease> {
+    const { derived, uses } = this.#served;
+    const ends = [version, ...derived.parentsOf(version)].map((each) => uses.begin(each, this.#tenant.id));
+    const end = () => {
+      for (const endOne of ends) endOne();
+    };
+    try {
+      const lease = await derived.leaseAll([version], signal);
+      const release = () => {
+        lease.release();
+        end();
+      };
+      return { release, [Symbol.dispose]: release };
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
+  page(query: { readonly after?: string; readonly limit: number }): AdapterPage {
+    return this.#store.list({ ...query, owner: this.#tenant.id, withShared: true });
+  }
+
+  /** Throws AdapterError `adapter_not_found`. */
+  describe(id: string): StoredAdapter {
+    const found = this.#store.find(this.#name(id));
+    if (found === undefined) throw unknownName(this.#name(id));
+    return found;
+  }
+
+  /** Newest first; of a shared adapter its current one alone. Throws AdapterError `adapter_not_found`. */
+  versions(id: string): readonly StoredVersion[] {
+    const adapter = this.describe(id);
+    return this.#owns(adapter) ? this.#store.versions(adapter) : [adapter];
+  }
+
+  /** Null = the current one. Throws AdapterError `adapter_not_found`, `adapter_version_unknown`. */
+  version(id: string, version: string | null): StoredVersion {
+    if (version === null) return this.describe(id);
+    const found = this.versions(id).find((each) => each.version === version);
+    if (found === undefined) throw unknownVersion(version);
+    return found;
+  }
+
+  residencyOf(version: string): TenantResidency {
+    const info = this.#served.residencyOf(version);
+    if (info === undefined) return { tier: "store", uses: null };
+    return { tier: info.tier, uses: this.#served.isOnlyOf(version, this.#tenant.id) ? info : null };
+  }
+
+  /**
+   * Checks, publishes and serves an upload. Throws QuotaExceededError, InsufficientRoleError where it would change what
+   * everybody uses, or AdapterError with the store's reason.
+   */
+  add(addition: NewAdapter): Promise<StoredAdapter> {
+    const { id, alias, source, shared, pin = false } = addition;
+    const ids = alias === undefined ? [id] : [id, alias];
+    if (shared !== undefined && !roleCovers(this.#tenant.role, "admin"))
+      throw new InsufficientRoleError("admin");
+    return this.#takeTurn(async () => {
+      for (const each of ids) this.#checkChange(each);
+      this.#checkNames(ids);
+      await this.#checkBytes(source);
+      const added = await this.#store.add({
+        ...addition,
+        owner: this.#tenant.id,
+        check: ({ decodedBytes }) => this.#checkMemory(decodedBytes, pin),
+      });
+      for (const each of ids) await this.#served.refresh(this.#name(each));
+      return added;
+    });
+  }
+
+  /** Reads the version first, so that the name always means one that can be. Throws as `add`, and `version`. */
+  move({ id, alias, version }: AdapterMove): Promise<StoredAdapter> {
+    return this.#takeTurn(async () => {
+      this.#own(id);
+      this.#checkChange(alias);
+      this.#checkNames([alias]);
+      const target = this.version(id, version);
+      await this.#served.prefetch(target);
+      const moved = await this.#store.moveAlias(this.#name(alias), target.version);
+      await this.#served.refresh(moved);
+      return moved;
+    });
+  }
+
+  /** A pin outlives a restart. Throws AdapterError `adapter_not_found`, `adapter_pins_exceed_cache`, as `change`. */
+  async setPinned(id: string, pinned: boolean): Promise<StoredAdapter> {
+    const { version, summary } = this.#own(id);
+    const { residency } = this.#served;
+    residency.register(version, summary.decodedBytes);
+    if (pinned) await residency.pin(version); // before it is written down, as it may not fit
+    try {
+      const changed = await this.#store.setPinned(this.#name(id), pinned);
+      await this.#served.refresh(changed);
+      return changed;
+    } catch (error) {
+      await this.#served.keepPins(version);
+      throw error;
+    }
+  }
+
+  /** False where others would have to leave memory for it now. */
+  prefetch(id: string): Promise<boolean> {
+    return this.#served.prefetch(this.describe(id));
+  }
+
+  /**
+   * Removes a name with its history. Requests that run end on their version. Throws AdapterError `adapter_not_found`,
+   * `adapter_id_read_only`, and `adapter_in_use` unless forced.
+   */
+  async remove(id: string, { force }: { readonly force: boolean }): Promise<void> {
+    const adapter = this.#own(id);
+    if (!force) for (const { version } of this.versions(id)) this.#refuseUsed(adapter, version);
+    await this.#finish(adapter, await this.#store.delete(this.#name(id)));
+  }
+
+  /** As `remove`; throws also `adapter_version_unknown`, `adapter_version_current`. */
+  async removeVersion(id: string, version: string, { force }: { readonly force: boolean }): Promise<void> {
+    const adapter = this.#own(id);
+    this.version(id, version);
+    if (!force && version !== adapter.version) this.#refuseUsed(adapter, version);
+    await this.#finish(adapter, await this.#store.deleteVersion(this.#name(id), version));
+  }
+
+  get #store() {
+    return this.#served.options.store;
+  }
+
+  #name(id: string): Name {
+    return { owner: this.#tenant.id, id };
+  }
+
+  #owns({ owner }: Pick<StoredAdapter, "owner">): boolean {
+    return owner === this.#tenant.id;
+  }
+
+  #takeTurn<T>(work: () => Promise<T>): Promise<T> {
+    return this.#served.takeTurn(this.#tenant.id, work);
+  }
+
+  /** One that the tenant may change. */
+  #own(id: string): StoredAdapter {
+    const adapter = this.describe(id);
+    if (!this.#owns(adapter)) {
+      throw new AdapterError(
+        "adapter_id_read_only",
+        `${id} is shared by its owner and cannot be changed; add an adapter of your own under that id to replace it for you`,
+      );
+    }
+    this.#checkChange(id);
+    return adapter;
+  }
+
+  /** What all tenants use is the operator's. */
+  #checkChange(id: string): void {
+    const isShared = this.#store.get(this.#name(id))?.shared ?? false;
+    if (isShared && !roleCovers(this.#tenant.role, "admin")) throw new InsufficientRoleError("admin");
+  }
+
+  #checkNames(ids: readonly string[]): void {
+    const { baseName } = this.#served.options;
+    if (ids.includes(baseName)) {
+      throw new AdapterError("adapter_id_taken", `${baseName} is the base model's name; choose another id`);
+    }
+    const limit = this.#tenant.quotas.adapters;
+    if (limit === null) return;
+    const added = new Set(ids.filter((id) => this.#store.get(this.#name(id)) === undefined)).size;
+    if (added > 0 && this.#store.usage(this.#tenant.id).adapters + added > limit) {
+      throw new QuotaExceededError("adapters", limit);
+    }
+  }
+
+  #checkMemory(decodedBytes: number, pin: boolean): void {
+    const { residency, options } = this.#served;
+    residency.assertFits(decodedBytes);
+    const pinnedBytes = residency.stats().pinnedBytes + decodedBytes;
+    if (pin && pinnedBytes > options.hostCacheBytes)
+      throw pinsExceedCache(pinnedBytes, options.hostCacheBytes);
+  }
+
+  /** An archive counts as it is packed: what it holds is known only once it is unpacked. */
+  async #checkBytes(source: NewAdapter["source"]): Promise<void> {
+    const limit = this.#tenant.quotas.storedBytes;
+    if (limit === null) return;
+    const paths = source.kind === "files" ? source.files.map(({ path }) => path) : [source.path];
+    const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
+    const { sizeBytes } = this.#store.usage(this.#tenant.id);
+    if (sizes.reduce((sum, size) => sum + size, sizeBytes) > limit) {
+      throw new QuotaExceededError("bytes of adapters", limit);
+    }
+  }
+
+  /** Where another of the owner's names means the version, nobody notices. */
+  #refuseUsed({ owner, id, shared }: StoredAdapter, version: string): void {
+    const others = this.#served.withVersion(version);
+    if (others.some((each) => each.owner === owner && each.id !== id && each.shared === shared)) return;
+    const { uses } = this.#served;
+    if (!(shared ? uses.isUsed(version) : uses.isUsedBy(version, owner))) return;
+    throw new AdapterError(
+      "adapter_in_use",
+      `requests use version ${version} of ${id}; wait for them, or delete with force=true, which lets them finish`,
+    );
+  }
+
+  async #finish(name: Name, { unnamed }: Removal): Promise<void> {
+    await this.#served.refresh(name);
+    this.#served.retire(unnamed);
+  }
+}

@@ -1,0 +1,148 @@
+// The engine's thread dies under load: streams hear of it, the server says so, another engine takes its place, and
+// nothing that was promised is lost.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { watchEngineThreads } from "./engine-threads.ts";
+import { readEvents, tinyDirectory } from "./scripted-app.ts";
+import { startTiny, type TinyServer, tinyName } from "./start-tiny.ts";
+
+const adaptersDirectory = join(tinyDirectory, "adapters");
+const prompt = "Order 12 boxes of";
+
+type Failure = { readonly error: { readonly code: string; readonly type: string; readonly message: string } };
+
+function post(server: TinyServer, body: object): Promise<Response> {
+  return fetch(`${server.url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ prompt, temperature: 0, ignore_eos: true, ...body }),
+  });
+}
+
+async function textOf(server: TinyServer, model: string): Promise<string> {
+  const response = await post(server, { model, max_tokens: 24 });
+  assert.equal(response.status, 200, await response.clone().text());
+  const { choices } = (await response.json()) as { choices: { text: string }[] };
+  return choices[0]!.text;
+}
+
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  const deadlineMs = performance.now() + 30_000;
+  while (!(await holds())) {
+    if (performance.now() > deadlineMs) throw new Error(`${what} did not come to pass`);
+    await delay(5);
+  }
+}
+
+const readyStatus = async (server: TinyServer) => (await fetch(`${server.url}/ready`)).status;
+
+const deaths = {
+  "is killed": (threads: ReturnType<typeof watchEngineThreads>) => void threads.kill(),
+  throws: (threads: ReturnType<typeof watchEngineThreads>) => threads.makeThrow(),
+};
+
+for (const [name, die] of Object.entries(deaths)) {
+  test(`an engine that ${name}: streams end with an error, /ready says why, the next engine writes the same`, async () => {
+    using threads = watchEngineThreads();
+    await using server = await startTiny({ adaptersDirectory });
+    const models = [tinyName, ...server.adapters];
+    const before = await Promise.all(models.map((model) => textOf(server, model)));
+    const streams = await Promise.all(
+      models.map((model) => post(server, { model, max_tokens: 900, stream: true })),
+    );
+    const bodies = streams.map((stream) => readEvents(stream));
+    die(threads);
+    await until("503 of /ready", async () => (await readyStatus(server)) === 503);
+    const down = await fetch(`${server.url}/ready`);
+    if (down.status === 503) assert.match(await down.text(), /restarting the engine/);
+    const refused = await post(server, { model: tinyName, max_tokens: 1 });
+    if (refused.status !== 200) {
+      assert.equal(refused.status, 503);
+      assert.ok(Number(refused.headers.get("retry-after")) >= 1);
+      assert.equal(((await refused.json()) as Failure).error.code, "engine_restarting");
+    }
+    for (const events of await Promise.all(bodies)) {
+      assert.equal(events.at(-1), "[DONE]");
+      const { error } = events.at(-2) as Failure;
+      assert.deepEqual([error.code, error.type], ["engine_restarting", "service_unavailable_error"]);
+      assert.ok(events.length > 2); // it had begun
+    }
+    assert.equal((await fetch(`${server.url}/health`)).status, 200);
+    await until("200 of /ready", async () => (await readyStatus(server)) === 200);
+    assert.equal(threads.started(), 2);
+    assert.deepEqual(await Promise.all(models.map((model) => textOf(server, model))), before);
+    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    assert.match(metrics, /^cotenant_engine_restarts_total 1$/m);
+  });
+}
+
+test("kills at random moments: who tries again is served, and each answer is whole or an error", async () => {
+  using threads = watchEngineThreads();
+  const kills = 6;
+  const restartLimits = { failures: 100, windowMs: 60_000, firstDelayMs: 10 };
+  // Room for about one adapter: loads and evictions are under way when the engine dies.
+  await using server = await startTiny({ adaptersDirectory, hostCacheBytes: 3_600_000, restartLimits });
+  const models = [tinyName, ...server.adapters];
+  const expected = new Map<string, string>();
+  for (const model of models) expected.set(model, await textOf(server, model));
+  let isOver = false;
+  const codes = new Set<string>();
+  const outcomes = { whole: 0, cut: 0 };
+  const ask = async (model: string) => {
+    while (!isOver) {
+      const response = await post(server, { model, max_tokens: 24, stream: true });
+      if (response.status !== 200) {
+        codes.add(((await response.json()) as Failure).error.code);
+        outcomes.cut++;
+        await delay(10);
+        continue;
+      }
+      const events = (await readEvents(response)) as ({ choices: { text: string }[] } | Failure | "[DONE]")[];
+      const failures = events.flatMap((event) => (typeof event === "object" && "error" in event ? [event] : []));
+      for (const { error } of failures) codes.add(error.code);
+      outcomes[failures.length > 0 ? "cut" : "whole"]++;
+      const text = events
+        .flatMap((event) => (typeof event === "object" && "choices" in event ? event.choices : []))
+        .map((choice) => choice.text)
+        .join("");
+      if (failures.length === 0) assert.equal(text, expected.get(model));
+      else assert.ok(expected.get(model)!.startsWith(text));
+    }
+  };
+  const clients = [...models, ...models].map((model) => ask(model));
+  for (let kill = 0; kill < kills; kill++) {
+    await delay(Math.random() * 400);
+    await until("the next engine", () => threads.started() > kill);
+    await threads.kill();
+  }
+  await until("the last engine", async () => (await readyStatus(server)) === 200);
+  const wholeBefore = outcomes.whole;
+  await until("whole answers", () => outcomes.whole > wholeBefore + models.length);
+  isOver = true;
+  await Promise.all(clients);
+  assert.deepEqual([...codes], ["engine_restarting"]);
+  assert.ok(outcomes.cut >= kills);
+  assert.equal(threads.started(), kills + 1);
+});
+
+test("engines that die again and again: the server says what to do and ends", async () => {
+  using threads = watchEngineThreads();
+  const restartLimits = { failures: 3, windowMs: 60_000, firstDelayMs: 1 };
+  await using server = await startTiny({ restartLimits });
+  const givenUp = assert.rejects(server.failure, {
+    code: "engine_gave_up",
+    message: /3 times within 60 s.*start the server again/,
+  });
+  for (let kill = 0; kill < 3; kill++) {
+    await until("the next engine", async () => (await readyStatus(server)) === 200);
+    await threads.kill();
+  }
+  await givenUp;
+  const down = await fetch(`${server.url}/ready`);
+  assert.equal(down.status, 503);
+  assert.match(await down.text(), /failed 3 times/);
+  assert.equal((await fetch(`${server.url}/health`)).status, 503);
+});
