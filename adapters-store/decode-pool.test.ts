@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { adapterBytes, type DecodedAdapter, modulesOf } from "../kernels/adapter.ts";
 import { AdapterError } from "../kernels/errors.ts";
+import { lowRank, smolTargets } from "./container/container-fixture.ts";
 import type { DecodeJob } from "./decode-adapter.ts";
 import { DecodePool, type DecodePoolOptions } from "./decode-pool.ts";
 import { fixtureTargets, loraPair, modulePath, type PeftFixture, writePeft } from "./peft-fixture.ts";
@@ -149,6 +150,27 @@ test("what makes an adapter has a limit of its own", async () => {
     const endless = pool.compress({ source, options: { method: "skillpack", targetRatio: 2 } });
     await assert.rejects(endless, { code: "adapter_job_failed", message: /longer than 1 ms/ });
     assert.equal((await pool.decode(job("short"))).adapter.modules.length, 3);
+  });
+});
+
+test("a decode does not wait for a queue of long jobs", async () => {
+  await withPool({ threads: 2 }, async (pool) => {
+    const targets = { ...smolTargets, layers: 2 };
+    const compress = () => {
+      const source = {
+        adapter: lowRank(targets, 16),
+        base: { targets, fingerprint: "f" },
+        parents: [],
+        metadata: {},
+      };
+      return pool.compress({ source, options: { method: "compeft", density: 0.3 } });
+    };
+    let done = 0;
+    await Promise.all([pool.decode(job("warm-1")), pool.decode(job("warm-2"))]);
+    const compressing = Array.from({ length: 6 }, () => compress().then(() => done++));
+    await pool.decode(job("soon"));
+    assert.ok(done <= 2, `${done} long jobs were done first`);
+    await Promise.all(compressing);
   });
 });
 

@@ -125,15 +125,24 @@ export class DecodePool {
   }
 
   #dispatch(): void {
-    while (this.#waiting.length > 0 && this.#busy.size < this.#threads) {
+    while (this.#busy.size < this.#threads) {
+      const task = this.#takeNext();
+      if (task === undefined) return;
       const worker = this.#idle.pop() ?? this.#start();
-      const task = this.#waiting.shift()!;
-      const timeoutMs = isLong(task.request.kind) ? this.#longTimeoutMs : this.#timeoutMs;
+      const timeoutMs = isLong(task) ? this.#longTimeoutMs : this.#timeoutMs;
       const timer = setTimeout(() => this.#end(worker, `it took longer than ${timeoutMs} ms`), timeoutMs);
       this.#busy.set(worker, { task, timer });
       worker.ref();
       worker.postMessage(task.request, [...new Set(task.given.flatMap(adapterBuffers))]);
     }
+  }
+
+  /** In order of arrival, but one of several threads is always left to jobs that requests wait for. */
+  #takeNext(): Task | undefined {
+    const running = [...this.#busy.values()].filter(({ task }) => isLong(task)).length;
+    const mayBeLong = running < Math.max(1, this.#threads - 1);
+    const next = this.#waiting.findIndex((task) => mayBeLong || !isLong(task));
+    return next < 0 ? undefined : this.#waiting.splice(next, 1)[0];
   }
 
   #start(): Worker {
@@ -180,7 +189,7 @@ export class DecodePool {
   }
 }
 
-function isLong(kind: JobKind): boolean {
+function isLong({ request: { kind } }: Task): boolean {
   return kind === "compress" || kind === "merge" || kind === "export";
 }
 

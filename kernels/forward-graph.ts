@@ -24,11 +24,12 @@ export const inputNames = {
   positions: "positions", // [R, S], rows of cos and sin
   cos: (rotary: number) => `cos.${rotary}`, // [T, rotated / 2]
   sin: (rotary: number) => `sin.${rotary}`,
-  mask: (windowed: boolean) => (windowed ? "mask.window" : "mask"), // [R, 1, S = 1 ? 1 : G S, C + S], added
+  mask: (windowed: boolean) => (windowed ? "mask.window" : "mask"), // [R, 1, 1, S = 1 ? 1 : G S, C + S], added
   scoreSplit: "score_split", // [C, S]
   headsShape: "shape.heads", // [R, S, H + 2 K, D]
+  queriesShape: "shape.queries", // S = 1 and K > 1 ? [R, K, G, 1, D] : [R, K, 1, G S, D]
   logitRows: "logit_rows", // [n], tokens whose logits are wanted
-  pastKeys: (layer: number) => `past.k.${layer}`, // [R, K, C, D]
+  pastKeys: (layer: number) => `past.k.${layer}`, // [R, K, 1, C, D]
   pastValues: (layer: number) => `past.v.${layer}`,
 } as const;
 
@@ -101,15 +102,16 @@ class ForwardBuilder {
       graph.input(inputNames.sin(index), "float32", ["T", rotary.dimensions / 2]);
     }
     for (const windowed of new Set(layerWindow.map((window) => window !== null))) {
-      graph.input(inputNames.mask(windowed), "float32", ["R", 1, "queries", "keys"]);
+      graph.input(inputNames.mask(windowed), "float32", ["R", 1, 1, "queries", "keys"]);
     }
     graph.input(inputNames.scoreSplit, "int64", [2]);
     graph.input(inputNames.headsShape, "int64", [4]);
+    graph.input(inputNames.queriesShape, "int64", [5]);
     graph.input(inputNames.logitRows, "int64", ["n"]);
     this.#adapters.declareInputs();
     for (let layer = 0; layer < layers; layer++) {
-      graph.input(inputNames.pastKeys(layer), "float32", ["R", kvHeads, "C", headDim]);
-      graph.input(inputNames.pastValues(layer), "float32", ["R", kvHeads, "C", headDim]);
+      graph.input(inputNames.pastKeys(layer), "float32", ["R", kvHeads, 1, "C", headDim]);
+      graph.input(inputNames.pastValues(layer), "float32", ["R", kvHeads, 1, "C", headDim]);
     }
   }
 
@@ -128,13 +130,13 @@ class ForwardBuilder {
     const rotated = this.#rotate(this.#optionalNorm(split[0]!, weights.queryNorm), layer, heads);
     this.#newKeyValues.push(keys, values);
 
-    // One batch of matrices per kv head: its G query heads are G S rows.
-    const queries = this.#reshape(rotated, [0, kvHeads, -1, headDim]); // [R, K, G S, D]
+    // A prompt's G query heads of a kv head are G S rows of one matrix. One token's are G products of one row, for
+    // which the runtime has kernels that do not copy keys and values first; they want no factor on the product.
+    const [queries] = graph.node("Reshape", [this.#scaled(rotated), inputNames.queriesShape]);
+    const ownMatrix = (x: string) => graph.node("Unsqueeze", [x, graph.integers([2])])[0]!; // [R, K, 1, S, D]
     const score = (against: string) =>
-      graph.contrib("FusedMatMul", [queries, against], {
-        attributes: { transB: 1, alpha: { float: this.#config.attentionScale } },
-      })[0]!;
-    const [scores] = graph.node("Concat", [score(inputNames.pastKeys(layer)), score(keys)], {
+      graph.contrib("FusedMatMul", [queries!, against], { attributes: { transB: 1 } })[0]!;
+    const [scores] = graph.node("Concat", [score(inputNames.pastKeys(layer)), score(ownMatrix(keys))], {
       attributes: { axis: -1 },
     });
     const mask = inputNames.mask(layerWindow[layer] !== null);
@@ -145,8 +147,8 @@ class ForwardBuilder {
       attributes: { axis: -1 },
     });
     const [fromPast] = graph.node("MatMul", [onPast!, inputNames.pastValues(layer)]);
-    const [fromNew] = graph.node("MatMul", [onNew!, values]);
-    const [context] = graph.node("Add", [fromPast!, fromNew!]); // [R, K, G S, D]
+    const [fromNew] = graph.node("MatMul", [onNew!, ownMatrix(values)]);
+    const [context] = graph.node("Add", [fromPast!, fromNew!]);
     const [tokenMajor] = graph.node("Transpose", [this.#reshape(context!, [0, heads, -1, headDim])], {
       attributes: { perm: [0, 2, 1, 3] },
     });
@@ -219,6 +221,12 @@ class ForwardBuilder {
       attributes,
     });
     return { normed: outputs[0]!, residual: outputs[3]! };
+  }
+
+  #scaled(queries: string): string {
+    const { attentionScale } = this.#config;
+    if (attentionScale === 1) return queries;
+    return this.graph.node("Mul", [queries, this.graph.float(attentionScale)])[0]!;
   }
 
   #optionalNorm(x: string, norm: PreparedVector | null): string {

@@ -5,6 +5,8 @@ import { mostAdapters } from "../adapters-store/combine/composition.ts";
 import { boundedList } from "./generation/bounded.ts";
 
 const maximumRanges = 256;
+export const compositionModes = ["linear", "logits"] as const;
+export type CompositionMode = (typeof compositionModes)[number];
 
 const layerRange = z.strictObject({ from: z.int().min(0), to: z.int().min(0), weight: z.number() });
 
@@ -47,8 +49,6 @@ export const weightedAdapters = boundedList(weightedAdapter, mostAdapters).opena
   items: weightedItem,
 });
 
-const noLogits = 'only "linear" is, which adds up the weighted changes of the weights';
-
 export const compositionFields = {
   adapters: weightedAdapters.nullish().openapi({
     type: ["array", "null"],
@@ -58,11 +58,12 @@ export const compositionFields = {
       "Several adapters at once, their changes of the base multiplied by their weights and added up; the base's own name stands for no change. `model` names the base then.",
   }),
   mode: z
-    .unknown()
-    .optional()
-    .superRefine((value, context) => {
-      if (value === undefined || value === null || value === "linear") return;
-      context.addIssue({ code: "custom", message: noLogits, params: { unsupported: true } });
-    })
-    .openapi({ type: "string", enum: ["linear"], description: "How `adapters` are combined." }),
+    .enum(compositionModes)
+    .nullish()
+    .openapi({
+      type: ["string", "null"],
+      enum: [...compositionModes, null],
+      description:
+        "How `adapters` are combined: `linear` adds up their changes of the weights, in one pass; `logits` adds up what each changes in the next token's logits, in a row of its own for each and for the base.",
+    }),
 };

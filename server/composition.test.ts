@@ -32,8 +32,10 @@ function scene() {
     },
   });
   const resolve = (adapters: readonly object[] | null, model = "base", adapterId: string | null = null) =>
-    compositions.resolve({ model, adapterId, adapters }, directory);
-  return { registered, composed, resolve };
+    compositions.resolve({ model, adapterId, adapters, mode: null }, directory);
+  const resolveLogits = (adapters: readonly object[]) =>
+    compositions.resolve({ model: "base", adapterId: null, adapters, mode: "logits" }, directory);
+  return { registered, composed, resolve, resolveLogits };
 }
 
 const a = { id: "a", weight: 0.5 };
@@ -75,7 +77,7 @@ test("one adapter with weight 1 is that adapter, nothing but the base is the bas
   assert.equal(one.adapter?.version, "v-a");
   assert.equal(one.usageVersion, "v-a");
   for (const list of [[{ id: "base", weight: 1 }], [{ id: "a", weight: 0 }]]) {
-    assert.deepEqual(resolve(list), { name: "base", adapter: null, usageVersion: null });
+    assert.deepEqual(resolve(list), { name: "base", adapter: null, blend: null, usageVersion: null });
   }
   assert.equal(registered.size, 0);
   assert.notEqual(resolve([{ id: "a", weight: 0.5 }]).adapter?.version, "v-a");
@@ -104,4 +106,24 @@ test("unknown adapters and layers that the model has not are refused where they 
     code: "composition_invalid",
     message: /adapters\[0\]\.layers\[0\]/,
   });
+});
+
+test("logits: what the weights leave of one is the base's, and nothing is composed", () => {
+  const { registered, resolveLogits } = scene();
+  const { blend } = resolveLogits([a, { id: "b", weight: 1.25 }]);
+  const weights = blend!.members.map(({ adapterVersion, weight }) => [adapterVersion === null, weight]);
+  assert.deepEqual(weights, [
+    [true, -0.75],
+    [false, 0.5],
+    [false, 1.25],
+  ]);
+  assert.equal(
+    resolveLogits([a, { ...b, layers: [], weight: 0.5 }]).blend!.members.length,
+    2,
+    "none of the base",
+  );
+  assert.deepEqual(resolveLogits([a, a]), { ...resolveLogits([a, a]), name: "a", blend: null });
+  assert.equal(resolveLogits([{ id: "base", weight: 3 }]).blend, null);
+  assert.throws(() => resolveLogits([b]), { code: "invalid_value" });
+  assert.equal(registered.size, 0);
 });

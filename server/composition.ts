@@ -9,8 +9,9 @@ import {
   type WeightedVersion,
 } from "../adapters-store/combine/composition.ts";
 import type { AdapterDeriver } from "../adapters-store/store-derive.ts";
+import type { CompositionMode } from "./composition-fields.ts";
 import type { DerivedVersions } from "./derived-versions.ts";
-import { ModelNotFoundError, RequestError } from "./errors.ts";
+import { InvalidFieldError, ModelNotFoundError, RequestError } from "./errors.ts";
 import { type ModelDirectory, type ModelFields, type ResolvedModel, resolveModel } from "./model-name.ts";
 import type { ServedAdapter } from "./served-adapters.ts";
 
@@ -25,7 +26,10 @@ export class AdaptersConflictError extends RequestError {
 }
 
 /** `adapters` as the request has it, checked for its types alone. */
-export type ComposedFields = ModelFields & { readonly adapters: readonly object[] | null };
+export type ComposedFields = ModelFields & {
+  readonly adapters: readonly object[] | null;
+  readonly mode: CompositionMode | null; // default linear
+};
 
 /** What the ledger calls the version of several adapters: their weights are the client's, and without number. */
 export const composedUsage = "composed";
@@ -47,14 +51,17 @@ export class Compositions {
    * Throws AdaptersConflictError, AdapterError `composition_invalid` and `compositions_exhausted`, and as
    * `resolveModel` does.
    */
-  resolve({ adapters, ...fields }: ComposedFields, directory: ModelDirectory): ResolvedModel {
+  resolve({ adapters, mode, ...fields }: ComposedFields, directory: ModelDirectory): ResolvedModel {
     const named = resolveModel(fields, directory);
     if (adapters === null) return named;
     if (named.adapter !== null) throw new AdaptersConflictError(named.name);
     const { composition, adapters: found } = this.read(adapters, directory);
     if (composition.parts.length === 0) return named;
     const plain = found.find(({ version }) => version === plainVersion(composition));
-    if (plain !== undefined) return { name: plain.id, adapter: plain, usageVersion: plain.version };
+    if (plain !== undefined) {
+      return { name: plain.id, adapter: plain, blend: null, usageVersion: plain.version };
+    }
+    if (mode === "logits") return blended(named, composition);
     return {
       ...named,
       adapter: { version: this.#register(composition, found) },
@@ -86,4 +93,27 @@ export class Compositions {
     });
     return version;
   }
+}
+
+/** base + sum of weight (adapter - base), in next-token logits. */
+function blended(named: ResolvedModel, { parts }: Composition): ResolvedModel {
+  const ranged = parts.find(({ weight, layerWeights }) => layerWeights.some((each) => each !== weight));
+  if (ranged !== undefined) {
+    throw new InvalidFieldError(
+      "adapters",
+      'has weights by layer, which mean nothing to logits; leave layers out, or use mode "linear"',
+    );
+  }
+  const baseWeight = 1 - parts.reduce((sum, { weight }) => sum + weight, 0);
+  const members = [
+    ...(baseWeight === 0 ? [] : [{ adapterVersion: null, weight: baseWeight }]),
+    ...parts.map(({ version, weight }) => ({ adapterVersion: version, weight })),
+  ];
+  const [first] = parts;
+  return {
+    ...named,
+    adapter: { version: first!.version },
+    blend: { type: "logits", members },
+    usageVersion: composedUsage,
+  };
 }

@@ -44,14 +44,12 @@ function scene(divergences: readonly number[]) {
         return { release, [Symbol.dispose]: release };
       },
     },
-    comparer: {
-      compare: async ({ a, b, prompts }) => {
-        assert.equal(leases, 1);
-        assert.deepEqual([a, known.has(b!), prompts], ["v1", true, task.prompts]);
-        compared.push(last);
-        const meanKl = divergences[last]!;
-        return { meanKl, maxKl: 2 * meanKl, top1Agreement: 1, tokens: 3 };
-      },
+    compare: async ({ a, b, prompts }) => {
+      assert.equal(leases, 1);
+      assert.deepEqual([a, known.has(b!), prompts], ["v1", true, task.prompts]);
+      compared.push(last);
+      const meanKl = divergences[last]!;
+      return { meanKl, maxKl: 2 * meanKl, top1Agreement: 1, tokens: 3 };
     },
   };
   const isClean = () => open.size === 0 && known.size === 0 && leases === 0;
@@ -74,7 +72,7 @@ test("the smallest candidate within the limit is found, and nothing of the other
         await assert.rejects(compressWithin(task, maxKl, tools), refused);
       } else {
         await using found = await compressWithin(task, maxKl, tools);
-        assert.equal(found.outputs?.meanKl, divergences[expected]);
+        assert.equal(found.outputs.meanKl, divergences[expected]);
         assert.deepEqual([...open], [expected]);
       }
       assert.ok(isClean());
@@ -86,16 +84,8 @@ test("the smallest candidate within the limit is found, and nothing of the other
 
 test("a failure to compare leaves no file, no version and no lease", async () => {
   const { tools, isClean } = scene([]);
-  const failing = { ...tools, comparer: { compare: () => Promise.reject(new Error("engine")) } };
+  const failing = { ...tools, compare: () => Promise.reject(new Error("engine")) };
   await assert.rejects(compressMeasured(task, { method: "f16" }, failing), /engine/);
   await assert.rejects(compressWithin(task, 1, failing), /engine/);
   assert.ok(isClean());
-});
-
-test("without a comparer nothing is measured, and a limit is refused", async () => {
-  const { tools } = scene([]);
-  const blind = { ...tools, comparer: null };
-  await using compressed = await compressMeasured(task, { method: "f16" }, blind);
-  assert.equal(compressed.outputs, null);
-  await assert.rejects(compressWithin(task, 1, blind), { code: "comparison_unavailable" });
 });

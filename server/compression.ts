@@ -4,9 +4,9 @@ import { randomUUID } from "node:crypto";
 import { type CompressionOptions, candidateOptions } from "../adapters-store/compress/compress.ts";
 import type { AdapterDeriver, CompressedFile } from "../adapters-store/store-derive.ts";
 import { AdapterError } from "../kernels/errors.ts";
+import type { ComparedVersions } from "../scheduler/compare.ts";
+import type { Comparison } from "../scheduler/protocol.ts";
 import type { DerivedVersions } from "./derived-versions.ts";
-import { RequestError } from "./errors.ts";
-import type { Comparison, ModelComparer } from "./model-comparer.ts";
 import type { ServedAdapter } from "./served-adapters.ts";
 
 export type CompressionTask = {
@@ -18,24 +18,28 @@ export type CompressionTask = {
 export type CompressionTools = {
   readonly deriver: Pick<AdapterDeriver, "compress">;
   readonly derived: Pick<DerivedVersions, "register" | "leaseAll" | "forget">;
-  readonly comparer: ModelComparer | null;
+  /** Of outputs; both versions are leased. */
+  readonly compare: (
+    versions: Pick<ComparedVersions, "a" | "b" | "prompts">,
+    signal: AbortSignal,
+  ) => Promise<Comparison>;
 };
 
 /** Its file is removed when it is disposed of. */
 export type MeasuredCompression = AsyncDisposable & {
   readonly file: CompressedFile;
-  readonly outputs: Comparison | null; // null where the engine cannot compare
+  readonly outputs: Comparison; // the original's first
 };
 
 /** Throws as AdapterDeriver.compress and DerivedVersions.leaseAll do. */
 export async function compressMeasured(
   task: CompressionTask,
   options: CompressionOptions,
-  { deriver, derived, comparer }: CompressionTools,
+  tools: CompressionTools,
 ): Promise<MeasuredCompression> {
-  const file = await deriver.compress({ version: task.adapter.version }, options, task.signal);
+  const file = await tools.deriver.compress({ version: task.adapter.version }, options, task.signal);
   try {
-    const outputs = comparer && (await compareFile(file, task, { derived, comparer }));
+    const outputs = await compareFile(file, task, tools);
     return { file, outputs, [Symbol.asyncDispose]: () => file[Symbol.asyncDispose]() };
   } catch (error) {
     await file[Symbol.asyncDispose]();
@@ -52,14 +56,13 @@ export async function compressWithin(
   maxKl: number,
   tools: CompressionTools,
 ): Promise<MeasuredCompression> {
-  if (tools.comparer === null) throw new ComparisonUnavailableError();
   let best: MeasuredCompression | null = null;
   let [first, last] = [0, candidateOptions.length - 1];
   try {
     while (first <= last) {
       const middle = Math.floor((first + last) / 2);
       const tried = await compressMeasured(task, candidateOptions[middle]!, tools);
-      const isWithin = tried.outputs !== null && tried.outputs.meanKl <= maxKl;
+      const isWithin = tried.outputs.meanKl <= maxKl;
       if (isWithin) first = middle + 1;
       else last = middle - 1;
       await (isWithin ? best : tried)?.[Symbol.asyncDispose]();
@@ -76,19 +79,10 @@ export async function compressWithin(
   );
 }
 
-export class ComparisonUnavailableError extends RequestError {
-  constructor() {
-    super(
-      "comparison_unavailable",
-      "this server's engine cannot compare outputs; give method or target_ratio, and no prompts",
-    );
-  }
-}
-
 async function compareFile(
   file: CompressedFile,
   { adapter, prompts, signal }: CompressionTask,
-  { derived, comparer }: { readonly derived: CompressionTools["derived"]; readonly comparer: ModelComparer },
+  { derived, compare }: CompressionTools,
 ): Promise<Comparison> {
   const candidate = `candidate:${randomUUID()}`;
   derived.register(candidate, {
@@ -98,7 +92,7 @@ async function compareFile(
   });
   try {
     using _lease = await derived.leaseAll([adapter.version, candidate], signal);
-    return await comparer.compare({ a: adapter.version, b: candidate, prompts });
+    return await compare({ a: adapter.version, b: candidate, prompts }, signal);
   } finally {
     derived.forget(candidate);
   }

@@ -67,7 +67,6 @@ const statusByCode: Readonly<Record<string, number>> = {
   adapter_cache_busy: 429,
   adapter_jobs_busy: 429,
   compositions_exhausted: 429,
-  comparison_unavailable: 501,
   adapter_store_damaged: 500,
   adapter_changed: 500,
   adapter_cache_pinned: 503,

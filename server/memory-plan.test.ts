@@ -29,7 +29,10 @@ function input(changes: Partial<MemoryPlanInput> = {}): MemoryPlanInput {
 test("the plan is the sum of its parts, and what is given is what is planned", () => {
   const scheduling = { ...defaultScheduling, maxKvBytes: 12_345_678, prefixCacheBytes: 1_000_000 };
   const { parts, planBytes, hostCacheBytes } = planMemory(input({ hostCacheBytes: 7_000_000, scheduling }));
-  assert.equal(planBytes, Object.values(parts).reduce((sum, bytes) => sum + bytes, 0));
+  assert.equal(
+    planBytes,
+    Object.values(parts).reduce((sum, bytes) => sum + bytes, 0),
+  );
   assert.deepEqual(
     [parts.keys_and_values, parts.prefixes, parts.adapters, hostCacheBytes],
     [12_345_678, 1_000_000, 7_000_000, 7_000_000],
@@ -64,9 +67,12 @@ test("too much is refused, with what to lower and by how much", () => {
 });
 
 test("where no room for keys and values would help, none is promised", () => {
-  assert.throws(() => planMemory(input({ limitBytes: gibibyte })), (error: Error) => {
-    assert.doesNotMatch(error.message, /would fit/);
-    assert.match(error.message, /weights 1024 MiB \(a smaller --model, or --quantize int4\)/);
-    return true;
-  });
+  assert.throws(
+    () => planMemory(input({ limitBytes: gibibyte })),
+    (error: Error) => {
+      assert.doesNotMatch(error.message, /would fit/);
+      assert.match(error.message, /weights 1024 MiB \(a smaller --model, or --quantize int4\)/);
+      return true;
+    },
+  );
 });

@@ -40,8 +40,8 @@ export type MemoryPlanInput = Pick<
 };
 
 const mebibyte = 2 ** 20;
-const processBytes = 320 * mebibyte;
-const connectionBytes = 96 * 1024;
+const processBytes = 384 * mebibyte;
+const connectionBytes = 128 * 1024;
 const bodyCopies = 12; // bytes, text on two threads, and what the tokenizer makes of it
 const requestTokenBytes = 24; // its id on both threads, and its text
 const decodeThreads = 2; // of adapters-store/decode-pool.ts
@@ -80,7 +80,8 @@ export function planMemory(input: MemoryPlanInput): MemoryPlan {
   const restBytes = limitBytes - sum(fixed);
   const fittingBytes = Math.max(restBytes / 3, restBytes - 2 * maxRows * base.largeAdapterBytes);
   const hostCacheBytes =
-    input.hostCacheBytes ?? Math.max(1, Math.floor(Math.min(limitBytes / 4, fittingBytes)));
+    input.hostCacheBytes ??
+    Math.max(base.largeAdapterBytes, Math.floor(Math.min(limitBytes / 4, fittingBytes)));
   const parts = { ...fixed, adapters: hostCacheBytes, slots: slotsFor(hostCacheBytes) };
   const plan = { planBytes: sum(parts), limitBytes, parts, hostCacheBytes };
   if (plan.planBytes > limitBytes) throw exceedsLimit(plan, input);

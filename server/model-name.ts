@@ -1,5 +1,6 @@
 // Which adapter a request's `model` (and LoRAX's `adapter_id`) means. Never falls back to the base in silence.
 
+import type { Blend } from "../scheduler/protocol.ts";
 import { InvalidFieldError, ModelNotFoundError } from "./errors.ts";
 import type { ServedAdapter } from "./served-adapters.ts";
 
@@ -13,6 +14,7 @@ export type ModelFields = { readonly model: string; readonly adapterId: string |
 export type ResolvedModel = {
   readonly name: string; // what the answer's `model` says
   readonly adapter: Pick<ServedAdapter, "version"> | null; // null = the base alone
+  readonly blend: Blend | null; // several models side by side, of which `adapter` is one
   readonly usageVersion: string | null; // what the ledger says
 };
 
@@ -48,11 +50,11 @@ function resolveName(name: string, directory: ModelDirectory): ResolvedModel {
 }
 
 function base(directory: ModelDirectory): ResolvedModel {
-  return { name: directory.baseName, adapter: null, usageVersion: null };
+  return { name: directory.baseName, adapter: null, blend: null, usageVersion: null };
 }
 
 function resolveAdapter(id: string, directory: ModelDirectory, param: string): ResolvedModel {
   const adapter = directory.adapter(id);
   if (!adapter) throw new ModelNotFoundError(id, param);
-  return { name: adapter.id, adapter, usageVersion: adapter.version };
+  return { name: adapter.id, adapter, blend: null, usageVersion: adapter.version };
 }

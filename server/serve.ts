@@ -86,12 +86,19 @@ function stopSignal(): AbortSignal {
     ["SIGTERM", 143],
   ] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(status);
+      if (controller.signal.aborted) return endNow(name, status);
       controller.abort(new CotenantError("stopped", `${name}: stopped before the server was ready`));
       process.stderr.write("\nStopping; once more to stop at once.\n");
     });
   }
   return controller.signal;
+}
+
+/** As if nobody handled the signal: process.exit ends the engine's thread, and the runtime aborts where it is in a run. */
+function endNow(name: NodeJS.Signals, status: number): void {
+  process.removeAllListeners(name);
+  process.kill(process.pid, name);
+  setTimeout(() => process.exit(status), 100); // the first process of a container has no default for signals
 }
 
 function namedPortError(cause: unknown): unknown {

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { stat } from "node:fs/promises";
 import { test } from "node:test";
+import { fixtureTargets } from "../adapters-store/peft-fixture.ts";
 import type { AdapterSource, StoredAdapter } from "../adapters-store/store.ts";
-import { idleStats } from "../scheduler/protocol.ts";
+import { idleStats, type ServedModel } from "../scheduler/protocol.ts";
 import { ServedAdapters } from "./served-adapters.ts";
 import { noQuotas, type Tenant } from "./tenancy/tenant.ts";
 
@@ -61,6 +62,7 @@ function scene() {
     },
     hostCacheBytes: 2, // room for two: an adapter of no modules takes one byte
     engine: {
+      model: { targets: fixtureTargets } as ServedModel,
       stats: { ...idleStats, residentAdapters: ["on device"] },
       addAdapter: async (added) => void told.push(`+${added}`),
       removeAdapter: async (removed) => void told.push(`-${removed}`),
@@ -107,14 +109,14 @@ test("a name moves to its new version; the former one stays known to those who r
   const view = adapters.of(acme);
   assert.equal(view.get("a")?.version, "v2");
   assert.deepEqual(adapters.namesOf("v1"), []);
-  (await view.lease("v1")).release();
+  (await view.lease(["v1"])).release();
 });
 
 test("versions under lease stay, and the least recently used of the others leaves", async () => {
   const { adapters, told, upload } = scene();
   await upload("a", "v1");
   await upload("a", "v2");
-  const inFlight = await adapters.of(acme).lease("v1");
+  const inFlight = await adapters.of(acme).lease(["v1"]);
   await upload("a", "v3");
   assert.deepEqual(told, ["+v1", "+v2", "-v2", "+v3"]);
   inFlight.release();
@@ -137,7 +139,7 @@ test("what the store has is known at once and read when it is wanted", async () 
   assert.equal(view.list().length, 100);
   assert.deepEqual(told, []);
   assert.equal(adapters.residencyOf("v7")?.tier, "store");
-  (await view.lease("v7")).release();
+  (await view.lease(["v7"])).release();
   assert.deepEqual(told, ["+v7"]);
   assert.equal(adapters.residencyOf("v7")?.tier, "host");
   adapters.serve(versionOf("acme", "d", "on device"));

@@ -8,7 +8,10 @@ import {
   type VersionResidency,
 } from "../adapters-store/residency/residency.ts";
 import type { AdapterStore, Name, StoredAdapter } from "../adapters-store/store.ts";
+import { KeyedTurns } from "../adapters-store/store-turns.ts";
+import { servedBytes } from "../kernels/site-adapter.ts";
 import type { Engine } from "../scheduler/engine.ts";
+import { AdapterNames } from "./adapter-names.ts";
 import { DerivedVersions } from "./derived-versions.ts";
 import type { Tenant } from "./tenancy/tenant.ts";
 import { TenantAdapters } from "./tenant-adapters.ts";
@@ -42,7 +45,7 @@ type StoreMethods =
 
 export type ServedAdaptersOptions = {
   readonly store: Pick<AdapterStore, StoreMethods>;
-  readonly engine: Pick<Engine, "addAdapter" | "removeAdapter" | "stats">;
+  readonly engine: Pick<Engine, "addAdapter" | "removeAdapter" | "stats" | "model">;
   readonly baseName: string;
   readonly hostCacheBytes: number; // of decoded adapters in the engine
   readonly onLoaded?: NonNullable<ResidencyOptions["onLoaded"]>;
@@ -56,14 +59,12 @@ const everybody = Symbol("everybody");
 
 export class ServedAdapters {
   readonly residency: AdapterResidency;
+  readonly names = new AdapterNames();
   readonly uses = new VersionUses();
+  readonly turns = new KeyedTurns(); // of uploads, by tenant, so that quotas hold
   readonly derived: DerivedVersions;
   readonly options: ServedAdaptersOptions;
-  readonly #byOwner = new Map<string, Map<string, ServedAdapter>>();
-  readonly #shared = new Map<string, ServedAdapter>(); // by id
-  readonly #byVersion = new Map<string, Set<ServedAdapter>>();
   readonly #servedTo = new Map<string, Set<string | typeof everybody>>(); // by version, as long as it is known
-  readonly #turns = new Map<string, Promise<unknown>>();
   readonly #expiry = new WakeUp(() => void this.#expire());
 
   constructor(options: ServedAdaptersOptions) {
@@ -71,6 +72,7 @@ export class ServedAdapters {
     this.options = options;
     this.residency = new AdapterResidency({
       capacityBytes: hostCacheBytes,
+      sizeOf: (adapter) => servedBytes(adapter, engine.model.targets),
       load: async (version) => ({ adapter: await (this.derived.make(version) ?? store.decode(version)) }),
       host: {
         add: (version, adapter) => engine.addAdapter(version, adapter),
@@ -85,31 +87,14 @@ export class ServedAdapters {
     return new TenantAdapters(tenant, this);
   }
 
-  /** The tenant's own of that id, or else the one that everybody may use. */
-  find({ owner, id }: Name): ServedAdapter | undefined {
-    return this.#byOwner.get(owner)?.get(id) ?? this.#shared.get(id);
-  }
-
-  /** What `find` finds, for every id. */
-  visibleTo(owner: string): readonly ServedAdapter[] {
-    const byId = new Map(this.#shared);
-    for (const adapter of this.#byOwner.get(owner)?.values() ?? []) byId.set(adapter.id, adapter);
-    return [...byId.values()];
-  }
-
   /** Of all tenants. */
   list(): readonly ServedAdapter[] {
-    return [...this.#byOwner.values()].flatMap((byId) => [...byId.values()]);
-  }
-
-  /** The names that mean a version now. */
-  withVersion(version: string): readonly ServedAdapter[] {
-    return [...(this.#byVersion.get(version) ?? [])];
+    return this.names.all();
   }
 
   /** Ids of a version, for metrics; empty once no name points at it any more. */
   namesOf(version: string): string[] {
-    return [...new Set(this.withVersion(version).map(({ id }) => id))];
+    return [...new Set(this.names.withVersion(version).map(({ id }) => id))];
   }
 
   /** Whether nobody else's requests can be in what is counted of a version. */
@@ -132,13 +117,9 @@ export class ServedAdapters {
     const { owner, id, shared, version, summary, createdAtMs, location, pinned, expiresAtMs } = stored;
     const adapter = { owner, id, shared, version, summary, createdAtMs, location, pinned, expiresAtMs };
     this.residency.register(version, summary.decodedBytes);
-    this.#drop(stored);
-    entryOf(this.#byOwner, owner, () => new Map<string, ServedAdapter>()).set(id, adapter);
-    entryOf(this.#byVersion, version, () => new Set<ServedAdapter>()).add(adapter);
-    entryOf(this.#servedTo, version, () => new Set<string | typeof everybody>()).add(
-      shared ? everybody : owner,
-    );
-    if (shared) this.#shared.set(id, adapter);
+    this.names.set(adapter);
+    const servedTo = this.#servedTo.get(version) ?? new Set<string | typeof everybody>();
+    this.#servedTo.set(version, servedTo.add(shared ? everybody : owner));
     if (expiresAtMs !== null) this.#expiry.at(expiresAtMs);
   }
 
@@ -148,9 +129,9 @@ export class ServedAdapters {
    */
   async refresh(name: Name): Promise<void> {
     const { store } = this.options;
-    const former = this.#byOwner.get(name.owner)?.get(name.id);
+    const former = this.names.get(name);
     const stored = store.get(name);
-    if (stored === undefined) this.#drop(name);
+    if (stored === undefined) this.names.drop(name);
     else {
       await this.prefetch(stored);
       const current = store.get(name);
@@ -169,7 +150,7 @@ export class ServedAdapters {
   /** Pins what a pinned name means, once it is loaded, and unpins what none does. Throws as AdapterResidency.pin. */
   async keepPins(version: string): Promise<void> {
     const info = this.residency.info(version);
-    const isWanted = this.withVersion(version).some(({ pinned }) => pinned);
+    const isWanted = this.names.withVersion(version).some(({ pinned }) => pinned);
     if (info === undefined || info.isPinned === isWanted) return;
     if (isWanted) await this.residency.pin(version);
     else this.residency.unpin(version);
@@ -186,17 +167,6 @@ export class ServedAdapters {
     for (const version of versions) void this.#background("remove", this.#retire(version));
   }
 
-  /** One after the other under each key, so that quotas hold. */
-  takeTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const turn = (this.#turns.get(key) ?? Promise.resolve()).then(work);
-    const settled = turn.catch(() => {}); // the caller has the error
-    this.#turns.set(key, settled);
-    void settled.then(() => {
-      if (this.#turns.get(key) === settled) this.#turns.delete(key);
-    });
-    return turn;
-  }
-
   close(): void {
     this.#expiry.close();
   }
@@ -204,7 +174,7 @@ export class ServedAdapters {
   async #retire(version: string): Promise<void> {
     const isGone = await this.residency.remove(version);
     await this.derived.whenUnused(version);
-    if (!isGone || this.#byVersion.has(version)) return;
+    if (!isGone || this.names.withVersion(version).length > 0) return;
     this.#servedTo.delete(version);
     await this.options.store.forget(version);
   }
@@ -231,25 +201,4 @@ export class ServedAdapters {
       return false;
     }
   }
-
-  #drop({ owner, id }: Name): void {
-    const ofOwner = this.#byOwner.get(owner);
-    const former = ofOwner?.get(id);
-    if (ofOwner === undefined || former === undefined) return;
-    ofOwner.delete(id);
-    if (ofOwner.size === 0) this.#byOwner.delete(owner);
-    if (this.#shared.get(id) === former) this.#shared.delete(id);
-    const names = this.#byVersion.get(former.version)!;
-    names.delete(former);
-    if (names.size === 0) this.#byVersion.delete(former.version);
-  }
-}
-
-function entryOf<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): Value {
-  let value = map.get(key);
-  if (value === undefined) {
-    value = make();
-    map.set(key, value);
-  }
-  return value;
 }

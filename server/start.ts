@@ -18,11 +18,12 @@ import { Metrics } from "./metrics.ts";
 import { openServing } from "./open-serving.ts";
 import { packageVersion } from "./package-root.ts";
 import { Readiness } from "./readiness.ts";
-import type { Outage, RestartLimits, SupervisedEngine } from "./supervisor.ts";
+import type { RestartLimits, SupervisedEngine } from "./supervisor.ts";
 import { openKeyring, openToAll } from "./tenancy/keyring.ts";
 import { RateLimits } from "./tenancy/rate-limits.ts";
 import { defaultTenant } from "./tenancy/tenant.ts";
 import { openUsageLedger, type UsageLedger } from "./usage/ledger.ts";
+import { watchEngine } from "./watch-engine.ts";
 
 export type ServeOptions = {
   readonly host: string;
@@ -57,6 +58,8 @@ export type RunningServer = {
   close(): Promise<void>;
 };
 
+const adminConnections = 64; // of operators and scrapers
+
 /** Resolves when requests can be served; listens long before. Rejects, with nothing left open, when it cannot. */
 export async function startServer(
   options: ServeOptions,
@@ -71,7 +74,9 @@ export async function startServer(
   const limits = { maxConnections: options.maxConnections };
   const listener = await listen(createApp(context), { ...options, limits });
   cleanup.defer(() => listener.close());
-  const adminListener = options.admin && (await listen(createApp(context, "admin"), options.admin));
+  const adminLimits = { maxConnections: adminConnections };
+  const adminApp = options.admin && createApp(context, "admin");
+  const adminListener = adminApp && (await listen(adminApp, { ...options.admin, limits: adminLimits }));
   cleanup.defer(() => adminListener?.close());
   storage.use(await lockData(options.dataDirectory));
   const usage = openUsageLedger({
@@ -159,29 +164,6 @@ function metricsSource({ started }: Readiness<Serving>, { engine }: Readonly<Ope
     engineRestarts: engine.restarts,
     maxRows: engine.model.maxRows,
     adapters: allAdapters,
-  };
-}
-
-/** What an engine's death, its successor's start and the last death mean for readiness and log. */
-function watchEngine({ readiness, logger }: ServerContext) {
-  const reasonOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
-  return {
-    onDown({ error, retryAfterMs }: Outage) {
-      logger.error({ err: error }, "the engine failed and is started again");
-      const { name } = readiness.state;
-      if (name !== "ready" && name !== "restarting") return;
-      readiness.transition({ name: "restarting", reason: reasonOf(error), retryAfterMs });
-    },
-    onUp() {
-      logger.info("the engine is back");
-      const { started, state } = readiness;
-      if (state.name === "restarting") readiness.transition({ name: "ready", serving: started! });
-    },
-    onGivenUp(error: unknown) {
-      logger.error({ err: error }, "the engine failed too often");
-      if (readiness.state.name === "closing") return;
-      readiness.transition({ name: "failed", reason: reasonOf(error) });
-    },
   };
 }
 

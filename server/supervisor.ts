@@ -5,7 +5,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { DecodedAdapter } from "../kernels/adapter.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import type { Engine } from "../scheduler/engine.ts";
-import { type EngineStats, type GenerationEvent, type GenerationRequest, idleStats } from "../scheduler/protocol.ts";
+import {
+  type EngineStats,
+  type GenerationEvent,
+  type GenerationRequest,
+  idleStats,
+} from "../scheduler/protocol.ts";
 import { EngineRestartingError } from "./errors.ts";
 
 /** So many deaths and failed starts within the window, and the server gives up. */

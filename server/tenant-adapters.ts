@@ -1,8 +1,6 @@
 // The adapters as one tenant sees them, its own and the shared ones that none of its own hides, and what it may do
 // with them. What belongs to others is not found, as what does not exist. Knows no HTTP.
 
-import { stat } from "node:fs/promises";
-import { pinsExceedCache } from "../adapters-store/residency/errors.ts";
 import type { Lease } from "../adapters-store/residency/residency.ts";
 import type {
   AdapterPage,
@@ -14,8 +12,9 @@ import type {
 } from "../adapters-store/store.ts";
 import { unknownName, unknownVersion } from "../adapters-store/store-changes.ts";
 import { AdapterError } from "../kernels/errors.ts";
+import { AdapterLimits } from "./adapter-limits.ts";
 import type { ResidencyInfo, ServedAdapter, ServedAdapters } from "./served-adapters.ts";
-import { InsufficientRoleError, QuotaExceededError } from "./tenancy/errors.ts";
+import { InsufficientRoleError } from "./tenancy/errors.ts";
 import { roleCovers, type Tenant } from "./tenancy/tenant.ts";
 
 export type NewAdapter = Omit<Addition, "owner" | "check">;
@@ -35,31 +34,34 @@ export type TenantResidency = {
 export class TenantAdapters {
   readonly #tenant: Tenant;
   readonly #served: ServedAdapters;
+  readonly #limits: AdapterLimits;
 
   /** Use `ServedAdapters.of`. */
   constructor(tenant: Tenant, served: ServedAdapters) {
     this.#tenant = tenant;
     this.#served = served;
+    this.#limits = new AdapterLimits(tenant, served);
   }
 
   /** What a request that names the id gets. */
   get(id: string): ServedAdapter | undefined {
-    return this.#served.find(this.#name(id));
+    return this.#served.names.find(this.#name(id));
   }
 
   list(): readonly ServedAdapter[] {
-    return this.#served.visibleTo(this.#tenant.id);
+    return this.#served.names.visibleTo(this.#tenant.id);
   }
 
-  /** Keeps a version in the engine until the lease is released. Throws as AdapterResidency.acquire does. */
-  async lease(version: string, signal?: AbortSignal): Promise<Lease> {
+  /** Keeps versions in the engine until the lease is released. Throws as AdapterResidency.acquire does. */
+  async lease(versions: readonly string[], signal?: AbortSignal): Promise<Lease> {
     const { derived, uses } = this.#served;
-    const ends = [version, ...derived.parentsOf(version)].map((each) => uses.begin(each, this.#tenant.id));
+    const used = versions.flatMap((version) => [version, ...derived.parentsOf(version)]);
+    const ends = used.map((version) => uses.begin(version, this.#tenant.id));
     const end = () => {
       for (const endOne of ends) endOne();
     };
     try {
-      const lease = await derived.leaseAll([version], signal);
+      const lease = await derived.leaseAll(versions, signal);
       const release = () => {
         lease.release();
         end();
@@ -107,18 +109,21 @@ export class TenantAdapters {
    * everybody uses, or AdapterError with the store's reason.
    */
   add(addition: NewAdapter): Promise<StoredAdapter> {
-    const { id, alias, source, shared, pin = false } = addition;
+    const { id, alias, source, shared, pin } = addition;
     const ids = alias === undefined ? [id] : [id, alias];
     if (shared !== undefined && !roleCovers(this.#tenant.role, "admin"))
       throw new InsufficientRoleError("admin");
     return this.#takeTurn(async () => {
       for (const each of ids) this.#checkChange(each);
-      this.#checkNames(ids);
-      await this.#checkBytes(source);
+      this.#limits.checkNames(ids);
+      await this.#limits.checkBytes(source);
       const added = await this.#store.add({
         ...addition,
         owner: this.#tenant.id,
-        check: ({ decodedBytes }) => this.#checkMemory(decodedBytes, pin),
+        check: ({ decodedBytes }) => {
+          this.#served.residency.assertFits(decodedBytes);
+          for (const each of ids) this.#limits.checkPins(each, decodedBytes, each === id ? pin : undefined);
+        },
       });
       for (const each of ids) await this.#served.refresh(this.#name(each));
       return added;
@@ -130,8 +135,9 @@ export class TenantAdapters {
     return this.#takeTurn(async () => {
       this.#own(id);
       this.#checkChange(alias);
-      this.#checkNames([alias]);
+      this.#limits.checkNames([alias]);
       const target = this.version(id, version);
+      this.#limits.checkPins(alias, target.summary.decodedBytes);
       await this.#served.prefetch(target);
       const moved = await this.#store.moveAlias(this.#name(alias), target.version);
       await this.#served.refresh(moved);
@@ -144,7 +150,10 @@ export class TenantAdapters {
     const { version, summary } = this.#own(id);
     const { residency } = this.#served;
     residency.register(version, summary.decodedBytes);
-    if (pinned) await residency.pin(version); // before it is written down, as it may not fit
+    if (pinned) {
+      this.#limits.checkPins(id, summary.decodedBytes, true);
+      await residency.pin(version); // before it is written down, as it may not fit
+    }
     try {
       const changed = await this.#store.setPinned(this.#name(id), pinned);
       await this.#served.refresh(changed);
@@ -191,7 +200,7 @@ export class TenantAdapters {
   }
 
   #takeTurn<T>(work: () => Promise<T>): Promise<T> {
-    return this.#served.takeTurn(this.#tenant.id, work);
+    return this.#served.turns.run(this.#tenant.id, work);
   }
 
   /** One that the tenant may change. */
@@ -213,42 +222,9 @@ export class TenantAdapters {
     if (isShared && !roleCovers(this.#tenant.role, "admin")) throw new InsufficientRoleError("admin");
   }
 
-  #checkNames(ids: readonly string[]): void {
-    const { baseName } = this.#served.options;
-    if (ids.includes(baseName)) {
-      throw new AdapterError("adapter_id_taken", `${baseName} is the base model's name; choose another id`);
-    }
-    const limit = this.#tenant.quotas.adapters;
-    if (limit === null) return;
-    const added = new Set(ids.filter((id) => this.#store.get(this.#name(id)) === undefined)).size;
-    if (added > 0 && this.#store.usage(this.#tenant.id).adapters + added > limit) {
-      throw new QuotaExceededError("adapters", limit);
-    }
-  }
-
-  #checkMemory(decodedBytes: number, pin: boolean): void {
-    const { residency, options } = this.#served;
-    residency.assertFits(decodedBytes);
-    const pinnedBytes = residency.stats().pinnedBytes + decodedBytes;
-    if (pin && pinnedBytes > options.hostCacheBytes)
-      throw pinsExceedCache(pinnedBytes, options.hostCacheBytes);
-  }
-
-  /** An archive counts as it is packed: what it holds is known only once it is unpacked. */
-  async #checkBytes(source: NewAdapter["source"]): Promise<void> {
-    const limit = this.#tenant.quotas.storedBytes;
-    if (limit === null) return;
-    const paths = source.kind === "files" ? source.files.map(({ path }) => path) : [source.path];
-    const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
-    const { sizeBytes } = this.#store.usage(this.#tenant.id);
-    if (sizes.reduce((sum, size) => sum + size, sizeBytes) > limit) {
-      throw new QuotaExceededError("bytes of adapters", limit);
-    }
-  }
-
   /** Where another of the owner's names means the version, nobody notices. */
   #refuseUsed({ owner, id, shared }: StoredAdapter, version: string): void {
-    const others = this.#served.withVersion(version);
+    const others = this.#served.names.withVersion(version);
     if (others.some((each) => each.owner === owner && each.id !== id && each.shared === shared)) return;
     const { uses } = this.#served;
     if (!(shared ? uses.isUsed(version) : uses.isUsedBy(version, owner))) return;

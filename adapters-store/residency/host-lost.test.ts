@@ -13,7 +13,9 @@ function scene(capacityBytes = 16) {
   const { residency } = residencyScene(sizes, {
     capacityBytes,
     load: async (version) => ({
-      adapter: { modules: [{ kind: "soft-prompt", tokens: 1, hidden: new Float32Array(sizes[version as "a"] / 4) }] },
+      adapter: {
+        modules: [{ kind: "soft-prompt", tokens: 1, hidden: new Float32Array(sizes[version as "a"] / 4) }],
+      },
     }),
     host: {
       add: async (version) => {
@@ -84,7 +86,10 @@ test("whoever waits for room gets it when the host is lost", async () => {
 test("whatever happens between deaths: memory stays within bounds, and at rest everything can be had", async () => {
   const step = fc.oneof(
     fc.record({ kind: fc.constant("acquire" as const), version: fc.constantFrom("a", "b", "c") }),
-    fc.record({ kind: fc.constantFrom("pin", "unpin", "release", "die", "wait"), version: fc.constantFrom("a", "b") }),
+    fc.record({
+      kind: fc.constantFrom("pin", "unpin", "release", "die", "wait"),
+      version: fc.constantFrom("a", "b"),
+    }),
   );
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
@@ -101,7 +106,11 @@ test("whatever happens between deaths: memory stays within bounds, and at rest e
         assert.ok(heldBytes <= 12);
         assert.ok(residency.stats().residentBytes <= 12);
       }
-      for (const lease of leases) void lease.then((one) => one.release(), () => {});
+      for (const lease of leases)
+        void lease.then(
+          (one) => one.release(),
+          () => {},
+        );
       for (const version of ["a", "b"]) residency.unpin(version);
       await settled();
       die();

@@ -21,7 +21,7 @@ type Goldens = {
 };
 
 const goldens: Goldens = JSON.parse(
-  readFileSync(new URL("../../tests/golden-gradients/optimizers.json", import.meta.url), "utf8"),
+  readFileSync(new URL("../../tests/golden-gradients/training/optimizers.json", import.meta.url), "utf8"),
 );
 
 const registry: [string, OptimizerKind][] = Object.entries(optimizers);

@@ -3,7 +3,7 @@
 
 /**
  * Decode: every row's one query, over its cached tokens, the padding of its capacity, and itself last.
- * @returns [rows, 1, 1, capacity + 1]
+ * @returns [rows, 1, 1, 1, capacity + 1]
  */
 export function fillDecodeMask(step: {
   readonly lengths: readonly number[];
@@ -22,7 +22,7 @@ export function fillDecodeMask(step: {
 
 /**
  * Prefill: `count` queries after `past` cached tokens, repeated for each query head of a group.
- * @returns [1, 1, groups * count, past + count], or [1, 1, 1, past + 1] for a single token
+ * @returns [1, 1, 1, groups * count, past + count], or [1, 1, 1, 1, past + 1] for a single token
  */
 export function fillPrefillMask(chunk: {
   readonly past: number;

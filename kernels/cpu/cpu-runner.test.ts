@@ -5,12 +5,12 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { randomAdapter } from "../random-adapter.ts";
 import { goldenCase, openGolden, temporaryCache } from "../../tests/golden/golden-case.ts";
 import type { BaseModel } from "../base-model.ts";
 import { KvMemoryError } from "../errors.ts";
 import { adapterTargets } from "../model-family.ts";
 import type { ModelRunner } from "../model-runner.ts";
+import { randomAdapter } from "../random-adapter.ts";
 import type { Feeds, Session } from "../session.ts";
 import { CpuRunner } from "./cpu-runner.ts";
 
@@ -111,7 +111,7 @@ function onClock(costOf: (rows: number, capacity: number) => number): { base: Ba
       return runMs;
     },
     run: async (feeds: Feeds) => {
-      const [rows, , capacity] = feeds["past.k.0"]!.dims as [number, number, number, number];
+      const [rows, , , capacity] = feeds["past.k.0"]!.dims as [number, number, number, number, number];
       runMs += costOf(rows, capacity);
       runs.push(`${rows}x${capacity}`);
       return base.session.run(feeds);

@@ -23,17 +23,21 @@ export class KvFeeds {
   /** What depends on shapes alone: rows of `tokens` new tokens over `capacity` cached ones. */
   shapes(rows: number, tokens: number, capacity: number): Feeds {
     const { heads, kvHeads, headDim } = this.#config;
+    const groups = heads / kvHeads;
+    // With one kv head, the products of a single row would be made one of several rows, with other bits.
+    const queries = tokens === 1 && kvHeads > 1 ? [groups, 1] : [1, groups * tokens];
     return {
       [inputNames.positions]: indexTensor(indexes(rows * tokens), [rows, tokens]),
       [inputNames.scoreSplit]: indexTensor([capacity, tokens], [2]),
       [inputNames.headsShape]: indexTensor([rows, tokens, heads + 2 * kvHeads, headDim], [4]),
+      [inputNames.queriesShape]: indexTensor([rows, kvHeads, ...queries, headDim], [5]),
     };
   }
 
   /** @param pieces keys and values of each layer in turn, [rows, kvHeads, capacity, headDim] */
   past(pieces: readonly Float32Array[], rows: number, capacity: number): Feeds {
     const { layers, kvHeads, headDim } = this.#config;
-    const dims = [rows, kvHeads, capacity, headDim];
+    const dims = [rows, kvHeads, 1, capacity, headDim];
     const feeds: Feeds = {};
     for (let layer = 0; layer < layers; layer++) {
       feeds[inputNames.pastKeys(layer)] = floatTensor(pieces[layer * 2]!, dims);
@@ -62,7 +66,7 @@ export class KvFeeds {
   decodeMasks(lengths: readonly number[], capacity: number): Feeds {
     return this.#masks((window) => {
       const mask = fillDecodeMask({ lengths, capacity, window });
-      return floatTensor(mask, [lengths.length, 1, 1, capacity + 1]);
+      return floatTensor(mask, [lengths.length, 1, 1, 1, capacity + 1]);
     });
   }
 
@@ -72,7 +76,7 @@ export class KvFeeds {
     return this.#masks((window) => {
       const mask = fillPrefillMask({ past, count, groups, window });
       // One token needs no repetition over the query heads of a group: the mask's row is broadcast.
-      return floatTensor(mask, [1, 1, count === 1 ? 1 : count * groups, past + count]);
+      return floatTensor(mask, [1, 1, 1, count === 1 ? 1 : count * groups, past + count]);
     });
   }
 

@@ -58,6 +58,16 @@ export class GraphBuilder {
     return name;
   }
 
+  /** A constant number. */
+  float(value: number): string {
+    const name = `float[${value}]`;
+    if (this.#constants.has(name)) return name;
+    this.#constants.set(name, name);
+    const data = new Uint8Array(Float32Array.of(value).buffer);
+    this.#initializers.push(tensorProto(name, "float32", []).bytes(9, data));
+    return name;
+  }
+
   /** A weight whose bytes lie in the external-data file. */
   external(name: string, type: ElementType, shape: readonly number[], range: ExternalRange): string {
     const tensor = tensorProto(name, type, shape);

@@ -13,7 +13,7 @@ type NodeOptions = {
 
 export class Value {
   readonly #write: () => string;
-  readonly #gradients: string[] = [];
+  readonly #gradients: AddTo[] = [];
   #name: string | null = null;
 
   constructor(write: () => string) {
@@ -32,17 +32,25 @@ export class Value {
   }
 
   addGradient(name: string): void {
-    this.#gradients.push(name);
+    this.#gradients.push((graph, before) => (before === null ? name : graph.node("Add", [before, name])));
+  }
+
+  /** The same for the product of two matrices, which is added while it is computed. */
+  addGradientProduct(x: string, y: string): void {
+    this.#gradients.push((graph, before) =>
+      before === null ? graph.matmul(x, y) : graph.node("Gemm", [x, y, before]),
+    );
   }
 
   /** The sum of all that was added, or null where the loss does not depend on the value. */
   gradient(graph: DifferentiableGraph): string | null {
-    const [first, ...others] = this.#gradients;
-    if (first === undefined) return null;
-    return others.reduce((sum, other) => graph.node("Add", [sum, other]), first);
+    return this.#gradients.reduce<string | null>((before, addTo) => addTo(graph, before), null);
   }
 }
 
+type AddTo = (graph: DifferentiableGraph, before: string | null) => string;
+
+type NormShape = { readonly width: number; readonly columns: number; readonly epsilon: number };
 type LowRankInputs = { readonly a: string; readonly b: string; readonly scale: string };
 
 export class DifferentiableGraph {
@@ -122,29 +130,30 @@ export class DifferentiableGraph {
         const y = this.matmul(x.name, weight, { transB: 1 });
         return bias === null ? y : this.node("Add", [y, bias]);
       },
-      (gradient) => x.addGradient(this.matmul(gradient, weight)),
+      (gradient) => x.addGradientProduct(gradient, weight),
     );
   }
 
   /**
-   * (x aᵀ) scale b, with a [rank, in], b [rank, out], scale [1].
+   * y + (x aᵀ) scale b, with a [rank, in], b [rank, out], scale [1].
    * @param onGradient receives the names of a's and b's gradients
    */
-  lowRank(
-    x: Value,
+  addLowRank(
+    { x, y }: { readonly x: Value; readonly y: Value },
     { a, b, scale }: LowRankInputs,
     onGradient: (gradients: { readonly a: string; readonly b: string }) => void,
   ): Value {
     const read = this.value(() => this.node("Mul", [this.matmul(x.name, a, { transB: 1 }), scale]));
     return this.differentiable(
-      () => this.matmul(read.name, b),
+      () => this.node("Gemm", [read.name, b, y.name]),
       (gradient) => {
         const readGradient = this.node("Mul", [this.matmul(gradient, b, { transB: 1 }), scale]);
         onGradient({
           a: this.matmul(readGradient, x.name, { transA: 1 }),
           b: this.matmul(read.name, gradient, { transA: 1 }),
         });
-        x.addGradient(this.matmul(readGradient, a));
+        x.addGradientProduct(readGradient, a);
+        y.addGradient(gradient);
       },
     );
   }
@@ -170,30 +179,32 @@ export class DifferentiableGraph {
     return parts;
   }
 
-  /** Root-mean-square norm (arXiv 1910.07467) of consecutive pieces of `width` values each. */
-  norm(x: Value, weight: string, shape: { readonly width: number; readonly epsilon: number }): Value {
-    const pieces = this.value(() => this.reshape(x.name, [-1, shape.width]));
+  /** Root-mean-square norm (arXiv 1910.07467) of consecutive pieces of `width` values of x [tokens, columns]. */
+  norm(x: Value, weight: string, shape: NormShape): Value {
+    const { width, columns, epsilon } = shape;
+    const inPieces = (y: string) => (width === columns ? y : this.reshape(y, [-1, width]));
+    const inTokens = (y: string) => (width === columns ? y : this.reshape(y, [-1, columns]));
+    const pieces = this.value(() => inPieces(x.name));
     let results: string[] | null = null; // [normed, one over the root of the mean square]
     const run = () => {
       results ??= this.builder.node("SimplifiedLayerNormalization", [pieces.name, weight], {
         outputs: 2,
-        attributes: { axis: -1, epsilon: { float: shape.epsilon } },
+        attributes: { axis: -1, epsilon: { float: epsilon } },
       });
       return results;
     };
     return this.differentiable(
-      () => this.node("Reshape", [run()[0]!, this.node("Shape", [x.name])]),
+      () => inTokens(run()[0]!),
       (gradient) => {
         const inverse = run()[1]!;
-        const weighted = this.node("Mul", [this.reshape(gradient, [-1, shape.width]), weight]);
+        const weighted = this.node("Mul", [inPieces(gradient), weight]);
         const unit = this.node("Mul", [pieces.name, inverse]);
         const along = this.node("ReduceMean", [
           this.node("Mul", [weighted, unit]),
           this.builder.integers([-1]),
         ]);
         const across = this.node("Sub", [weighted, this.node("Mul", [unit, along])]);
-        const change = this.node("Mul", [across, inverse]);
-        x.addGradient(this.node("Reshape", [change, this.node("Shape", [x.name])]));
+        x.addGradient(inTokens(this.node("Mul", [across, inverse])));
       },
     );
   }

@@ -12,6 +12,7 @@ type Scored = readonly { readonly at: number; readonly tokenId: number }[];
 export class HeadLoss {
   readonly #scored: Scored;
   readonly #width: number;
+  readonly #train: boolean;
   readonly #norm: NormParameters;
   readonly #hidden: Float32Array; // [tokens, hidden], before the norm
   readonly #normed: Float32Array; // [scored, hidden]
@@ -21,16 +22,25 @@ export class HeadLoss {
   readonly #maximum: Float32Array;
   readonly #sum: Float32Array;
 
-  constructor(scored: Scored, hidden: Float32Array, norm: NormParameters) {
+  /** @param train whether hiddenGradient() will be asked for */
+  constructor(
+    scored: Scored,
+    {
+      hidden,
+      norm,
+      train,
+    }: { readonly hidden: Float32Array; readonly norm: NormParameters; readonly train: boolean },
+  ) {
     const width = norm.weight.length;
     this.#scored = scored;
     this.#width = width;
     this.#norm = norm;
     this.#hidden = hidden;
     this.#normed = new Float32Array(scored.length * width);
-    this.#targetRows = new Float32Array(scored.length * width);
+    this.#targetRows = new Float32Array(train ? scored.length * width : 0);
     this.#targetLogits = new Float64Array(scored.length);
-    this.#mean = new Float32Array(scored.length * width);
+    this.#mean = new Float32Array(train ? scored.length * width : 0);
+    this.#train = train;
     this.#maximum = new Float32Array(scored.length).fill(Number.NEGATIVE_INFINITY);
     this.#sum = new Float32Array(scored.length);
     for (const [index, { at }] of scored.entries()) {
@@ -38,6 +48,7 @@ export class HeadLoss {
     }
   }
 
+  /** @param session of the graph with the mean where this trains, else of the one without */
   async addSlice(session: Session, slice: HeadSlice, range: TokenRange): Promise<void> {
     const { from, to } = range;
     const count = to - from;
@@ -51,11 +62,11 @@ export class HeadLoss {
       [lossInputs.head]: floatTensor(slice.rows, [sliceRows, width]),
       [lossInputs.maximum]: rows(this.#maximum, 1),
       [lossInputs.sum]: rows(this.#sum, 1),
-      [lossInputs.mean]: rows(this.#mean, width),
+      ...(this.#train ? { [lossInputs.mean]: rows(this.#mean, width) } : {}),
     });
     this.#maximum.set(outputs[lossOutputs.maximum]!, from);
     this.#sum.set(outputs[lossOutputs.sum]!, from);
-    this.#mean.set(outputs[lossOutputs.mean]!, from * width);
+    if (this.#train) this.#mean.set(outputs[lossOutputs.mean]!, from * width);
   }
 
   /** [scored], once all slices are in. */
@@ -89,7 +100,7 @@ export class HeadLoss {
     if (place < 0 || place >= sliceRows) return;
     const width = this.#width;
     const target = row(rows, place, width);
-    row(this.#targetRows, index, width).set(target);
+    if (this.#train) row(this.#targetRows, index, width).set(target);
     const normed = row(this.#normed, index, width);
     let logit = 0;
     for (let i = 0; i < width; i++) logit += target[i]! * normed[i]!;

@@ -113,6 +113,7 @@ export function buildBackwardLayer(shape: LayerShape): Uint8Array {
   return writer.graph.builder.finish();
 }
 
+type NormName = Extract<LayerWeight, `${string}Norm`>;
 type LinearSite = "o" | "gate" | "up" | "down";
 
 class LayerWriter {
@@ -219,25 +220,25 @@ class LayerWriter {
       b: this.input(layerInputs.b(projection), [rank, out]),
       scale: this.input(layerInputs.scale(projection), [1]),
     };
-    const added = this.graph.lowRank(x, inputs, ({ a, b }) => {
+    const sum = this.graph.addLowRank({ x, y }, inputs, ({ a, b }) => {
       this.adapterGradients.set(layerOutputs.aGradient(projection), { node: a, width: inWidth });
       this.adapterGradients.set(layerOutputs.bGradient(projection), { node: b, width: out });
     });
-    const sum = this.graph.add(y, added);
     this.kept.set(projection, sum);
     return sum;
   }
 
   /** The identity where the family has no such norm. */
-  #norm(
-    x: Value,
-    norm: "attentionNorm" | "mlpNorm" | "attentionOutputNorm" | "mlpOutputNorm" | "queryNorm" | "keyNorm",
-  ): Value {
+  #norm(x: Value, norm: NormName): Value {
     const weight = this.#weight(norm);
     if (weight === null) return x;
-    const { hiddenSize, headDim, normEpsilon: epsilon } = this.#config;
-    const width = norm === "queryNorm" || norm === "keyNorm" ? headDim : hiddenSize;
-    return this.graph.norm(x, weight, { width, epsilon });
+    const { hiddenSize, headDim, heads, kvHeads, normEpsilon: epsilon } = this.#config;
+    const perHead = { queryNorm: heads, keyNorm: kvHeads }[norm as string];
+    const shape =
+      perHead === undefined
+        ? { width: hiddenSize, columns: hiddenSize }
+        : { width: headDim, columns: perHead * headDim };
+    return this.graph.norm(x, weight, { ...shape, epsilon });
   }
 
   #weight(name: LayerWeight): string | null {

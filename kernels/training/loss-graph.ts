@@ -15,8 +15,8 @@ export const lossInputs = {
 
 export const lossOutputs = { maximum: "new.maximum", sum: "new.sum", mean: "new.mean" } as const;
 
-/** @returns a model that adds one slice to the running values */
-export function buildLossGraph(hiddenSize: number): Uint8Array {
+/** @returns a model that adds one slice to the running values; without the mean it gives log-probabilities only */
+export function buildLossGraph(hiddenSize: number, options: { readonly mean: boolean }): Uint8Array {
   const graph = new DifferentiableGraph();
   const { builder } = graph;
   const { normed, head, maximum, sum, mean } = lossInputs;
@@ -24,7 +24,6 @@ export function buildLossGraph(hiddenSize: number): Uint8Array {
   builder.input(head, "float32", ["slice", hiddenSize]);
   builder.input(maximum, "float32", ["n", 1]);
   builder.input(sum, "float32", ["n", 1]);
-  builder.input(mean, "float32", ["n", hiddenSize]);
   const last = builder.integers([-1]);
   const logits = graph.matmul(normed, head, { transB: 1 });
   builder.node("Max", [maximum, graph.node("ReduceMax", [logits, last])], { outputs: [lossOutputs.maximum] });
@@ -33,11 +32,12 @@ export function buildLossGraph(hiddenSize: number): Uint8Array {
   builder.node("Add", [graph.node("Mul", [sum, kept]), graph.node("ReduceSum", [weights, last])], {
     outputs: [lossOutputs.sum],
   });
-  builder.node("Add", [graph.node("Mul", [mean, kept]), graph.matmul(weights, head)], {
-    outputs: [lossOutputs.mean],
-  });
   builder.output(lossOutputs.maximum, "float32", ["n", 1]);
   builder.output(lossOutputs.sum, "float32", ["n", 1]);
-  builder.output(lossOutputs.mean, "float32", ["n", hiddenSize]);
+  if (options.mean) {
+    builder.input(mean, "float32", ["n", hiddenSize]);
+    builder.node("Gemm", [weights, head, graph.node("Mul", [mean, kept])], { outputs: [lossOutputs.mean] });
+    builder.output(lossOutputs.mean, "float32", ["n", hiddenSize]);
+  }
   return builder.finish();
 }

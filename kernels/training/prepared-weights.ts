@@ -1,5 +1,5 @@
-// Reads a base's prepared weights as float32, one layer or one slice of the output head at a time, into memory that
-// is used again: training holds one layer widened, never the whole base. What is read is what serves.
+// Reads a base's prepared weights as float32, one layer or one slice of the output head at a time. What is read is what
+// serves. As many layers as the memory for it holds stay; the others share the memory of one.
 
 import { closeSync, openSync, readSync } from "node:fs";
 import {
@@ -22,34 +22,40 @@ export class PreparedWeights {
   readonly layout: PreparedLayout;
   readonly finalNorm: Float32Array;
   readonly #file: number;
-  readonly #layer = new Map<LayerWeight, Float32Array>();
-  #layerIndex = -1;
+  readonly #stayingLayers: number;
+  readonly #staying = new Map<number, LayerValues>();
+  readonly #shared: Map<LayerWeight, Float32Array>;
+  #sharedIndex = -1; // the layer in `#shared`
   #head: HeadSlice = { firstRow: -1, rows: new Float32Array(0) };
   #packed = new Uint8Array(0);
 
-  constructor(layout: PreparedLayout, dataPath: string) {
+  /** @param widenedBytes for layers that stay widened */
+  constructor(layout: PreparedLayout, dataPath: string, widenedBytes: number) {
     this.layout = layout;
     this.#file = openSync(dataPath, "r");
     this.finalNorm = new Float32Array(layout.finalNorm.length);
-    this.#readVector(layout.finalNorm, this.finalNorm);
+    this.#read(layout.finalNorm.data.offset, this.finalNorm);
+    this.#shared = emptyLayer(layout.layers[0]!);
+    const layerBytes = [...this.#shared.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    this.#stayingLayers = Math.floor(widenedBytes / layerBytes);
   }
 
   /** Valid until another layer is asked for. */
   layer(index: number): LayerValues {
-    if (index === this.#layerIndex) return this.#layer;
-    this.#layerIndex = -1;
-    for (const [name, part] of parts(this.layout.layers[index]!)) {
-      const size = "length" in part ? part.length : part.rows * part.columns;
-      let values = this.#layer.get(name);
-      if (values === undefined) {
-        values = new Float32Array(size);
-        this.#layer.set(name, values);
-      }
-      if ("length" in part) this.#readVector(part, values);
-      else this.#readRows(part, 0, values);
+    const staying = this.#staying.get(index);
+    if (staying !== undefined) return staying;
+    if (index < this.#stayingLayers) {
+      const values = emptyLayer(this.layout.layers[index]!);
+      this.#readLayer(index, values);
+      this.#staying.set(index, values);
+      return values;
     }
-    this.#layerIndex = index;
-    return this.#layer;
+    if (index !== this.#sharedIndex) {
+      this.#sharedIndex = -1; // a read that fails leaves no layer there
+      this.#readLayer(index, this.#shared);
+      this.#sharedIndex = index;
+    }
+    return this.#shared;
   }
 
   /** Valid until other rows of the head are asked for. */
@@ -59,6 +65,7 @@ export class PreparedWeights {
     if (known === firstRow && rows.length === size) return this.#head;
     const reused =
       rows.buffer.byteLength < size * 4 ? new Float32Array(size) : new Float32Array(rows.buffer, 0, size);
+    this.#head = { firstRow: -1, rows: reused };
     this.#readRows(this.layout.head, firstRow, reused);
     this.#head = { firstRow, rows: reused };
     return this.#head;
@@ -68,8 +75,12 @@ export class PreparedWeights {
     closeSync(this.#file);
   }
 
-  #readVector(vector: PreparedVector, out: Float32Array): void {
-    this.#read(vector.data.offset, out);
+  #readLayer(index: number, values: LayerValues): void {
+    for (const [name, part] of partsOf(this.layout.layers[index]!)) {
+      const out = values.get(name)!;
+      if ("length" in part) this.#read(part.data.offset, out);
+      else this.#readRows(part, 0, out);
+    }
   }
 
   #readRows(matrix: PreparedMatrix, firstRow: number, out: Float32Array): void {
@@ -101,7 +112,16 @@ export class PreparedWeights {
   }
 }
 
-function parts(layer: PreparedLayer): [LayerWeight, PreparedMatrix | PreparedVector][] {
+function emptyLayer(layer: PreparedLayer): Map<LayerWeight, Float32Array> {
+  return new Map(
+    partsOf(layer).map(([name, part]) => {
+      const size = "length" in part ? part.length : part.rows * part.columns;
+      return [name, new Float32Array(size)];
+    }),
+  );
+}
+
+function partsOf(layer: PreparedLayer): [LayerWeight, PreparedMatrix | PreparedVector][] {
   return Object.entries(layer).filter(([, part]) => part !== null) as [
     LayerWeight,
     PreparedMatrix | PreparedVector,

@@ -28,6 +28,8 @@ export type TrainingKernelOptions = {
   readonly headSliceRows?: number;
   /** Memory of one pass for what would else be recomputed going back; 0 unless given. */
   readonly keptBytes?: number;
+  /** Memory for layers whose weights stay in float32; the others are widened anew for each pass. 0 unless given. */
+  readonly widenedBytes?: number;
 };
 
 const defaultWindowTokens = 128;
@@ -48,13 +50,14 @@ export class TrainingKernel {
       forwardKeeping: buildForwardLayer({ ...shape, keep: true }),
       backward: buildBackwardLayer({ ...shape, keep: false }),
       backwardKept: buildBackwardLayer({ ...shape, keep: true }),
-      loss: buildLossGraph(config.hiddenSize),
+      loss: buildLossGraph(config.hiddenSize, { mean: true }),
+      logprobs: buildLossGraph(config.hiddenSize, { mean: false }),
     };
     const { threads } = options;
     const opened = Object.entries(models).map(
       async ([name, model]) => [name, await Session.open({ modelPath: model, threads })] as const,
     );
-    const weights = new PreparedWeights(layout, dataPath);
+    const weights = new PreparedWeights(layout, dataPath, options.widenedBytes ?? 0);
     return new TrainingKernel({
       config,
       embeddings,

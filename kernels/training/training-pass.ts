@@ -39,7 +39,7 @@ export type PassAdapter = {
   readonly train: boolean; // whether backward() will be asked for
 };
 
-export type SessionName = "forward" | "forwardKeeping" | "backward" | "backwardKept" | "loss";
+export type SessionName = "forward" | "forwardKeeping" | "backward" | "backwardKept" | "loss" | "logprobs";
 
 type KeyValueGradients = { readonly keys: Float32Array; readonly values: Float32Array };
 
@@ -47,10 +47,11 @@ export class TrainingPass {
   readonly #parts: PassParts;
   readonly #layout: TokenLayout;
   readonly #modules: readonly TrainedModule[];
+  readonly #train: boolean;
   readonly #firstKept: number; // layer; none is kept where nothing is trained
   readonly #firstKeptWhole: number; // layer from which linear maps' results are kept
   readonly #states = new Map<number, LayerState>();
-  readonly #kept = new Map<string, Record<string, Float32Array>>(); // by layer and window
+  readonly #kept = new Map<string, Feeds>(); // of backward runs, by layer and window
   #hidden: Float32Array; // [tokens, hidden]: forward, the input of the next layer; backward, the gradient there
   #loss: HeadLoss | null = null;
 
@@ -59,6 +60,7 @@ export class TrainingPass {
     this.#parts = parts;
     this.#layout = layout;
     this.#modules = modules;
+    this.#train = train;
     this.#firstKept = train ? Math.min(layers, ...modules.map(({ layer }) => layer)) : layers;
     const layerBytes = layout.tokenIds.length * parts.keptBytesPerToken;
     this.#firstKeptWhole = Math.max(this.#firstKept, layers - Math.floor(parts.keptBytes / layerBytes));
@@ -79,12 +81,14 @@ export class TrainingPass {
       this.#hidden = output;
     }
     const norm = { weight: weights.finalNorm, epsilon: config.normEpsilon };
-    const loss = new HeadLoss(this.#layout.scored, this.#hidden, norm);
+    const train = this.#train;
+    const loss = new HeadLoss(this.#layout.scored, { hidden: this.#hidden, norm, train });
+    const session = this.#parts.sessions[train ? "loss" : "logprobs"];
     for (const slice of cut(config.vocabSize, headSliceRows)) {
       for (const range of cut(this.#layout.scored.length, windowTokens)) {
         yield unitOf("loss", range, () => {
           const rows = weights.headSlice(slice.from, slice.to - slice.from);
-          return loss.addSlice(this.#parts.sessions.loss, rows, range);
+          return loss.addSlice(session, rows, range);
         });
       }
     }
@@ -101,6 +105,7 @@ export class TrainingPass {
    * @param slopes [scored], of the loss by each log-probability
    */
   *backward(slopes: ArrayLike<number>, gradients: LowRankParameters): Generator<TrainingUnit, void> {
+    if (!this.#train) throw new RangeError("the pass was opened without training");
     this.#hidden = this.#readyLoss().hiddenGradient(slopes);
     this.#loss = null;
     const { layers } = this.#parts.config;
@@ -133,7 +138,7 @@ export class TrainingPass {
     const keeps = layer >= this.#firstKeptWhole;
     const session = this.#parts.sessions[keeps ? "forwardKeeping" : "forward"];
     const outputs = await session.run(this.#layerFeeds(layer, window, state));
-    if (keeps) this.#kept.set(`${layer} ${window.from}`, outputs);
+    if (keeps) this.#kept.set(`${layer} ${window.from}`, keptFeeds(outputs, window.to - window.from));
     const keyWidth = this.#keyWidth;
     output.set(outputs[layerOutputs.output]!, window.from * this.#parts.config.hiddenSize);
     state.keys.set(outputs[layerOutputs.keys]!, window.from * keyWidth);
@@ -155,7 +160,7 @@ export class TrainingPass {
     const kept = this.#kept.get(place);
     const outputs = await sessions[kept === undefined ? "backward" : "backwardKept"].run({
       ...this.#layerFeeds(layer, window, state),
-      ...(kept === undefined ? {} : keptFeeds(kept, rows(state.values, keyWidth), to - from)),
+      ...(kept === undefined ? {} : { ...kept, [layerInputs.kept("v")]: rows(state.values, keyWidth) }),
       [layerInputs.outputGradient]: rows(this.#hidden, config.hiddenSize),
       [layerInputs.keysGradient]: rows(keys, keyWidth),
       [layerInputs.valuesGradient]: rows(values, keyWidth),
@@ -195,9 +200,9 @@ function unitOf(
   return { kind, tokens: to - from, run };
 }
 
-/** What a forward run gave, for the backward run of the same window; outputs that are not kept are left out. */
-function keptFeeds(outputs: Record<string, Float32Array>, values: Feeds[string], count: number): Feeds {
-  const feeds: Feeds = { [layerInputs.kept("v")]: values };
+/** What a forward run kept, for the backward run of the same window. */
+function keptFeeds(outputs: Record<string, Float32Array>, count: number): Feeds {
+  const feeds: Feeds = {};
   for (const name of keptNames) {
     const data = outputs[layerOutputs.kept(name)];
     if (data !== undefined) feeds[layerInputs.kept(name)] = floatTensor(data, [count, data.length / count]);

@@ -57,7 +57,7 @@ export async function uploadAdapter(client: HttpClient, { id, files, key }: Uplo
 
 /** @returns whether the server could: peers, and versions without the route, cannot */
 export async function deleteAdapter(client: HttpClient, id: string, key: string | null): Promise<boolean> {
-  const path = `/v1/adapters/${encodeURIComponent(id)}`;
+  const path = `/v1/adapters/${encodeURIComponent(id)}?force=true`; // requests may be using it
   const { status } = await client.text({ method: "DELETE", path, key });
   return status >= 200 && status < 300;
 }

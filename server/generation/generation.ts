@@ -13,7 +13,7 @@ import { runChoices } from "./run-choices.ts";
 import type { SamplingFields } from "./sampling-fields.ts";
 import { TokenCount } from "./token-count.ts";
 
-export type GenerationInput = Omit<PlanInput, "id" | "tenant" | "adapter" | "fields"> & {
+export type GenerationInput = Omit<PlanInput, "blend" | "id" | "tenant" | "adapter" | "fields"> & {
   readonly idPrefix: string;
   readonly fields: SamplingFields;
 };
@@ -48,12 +48,17 @@ export function prepareGeneration(
   const { record, tenant } = request;
   const adapters = adaptersOf(tenant);
   const resolved = compositions.resolve(
-    { model: fields.model, adapterId: fields.adapter_id ?? null, adapters: fields.adapters ?? null },
+    {
+      model: fields.model,
+      adapterId: fields.adapter_id ?? null,
+      adapters: fields.adapters ?? null,
+      mode: fields.mode ?? null,
+    },
     { baseName: context.baseName, adapter: (id) => adapters.get(id) },
   );
   const id = randomUUID();
   const plans = planChoices(
-    { ...input, id, tenant, adapter: resolved.adapter },
+    { ...input, id, tenant, adapter: resolved.adapter, blend: resolved.blend },
     { model: engine.model, text },
   );
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);

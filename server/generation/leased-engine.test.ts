@@ -17,9 +17,9 @@ function scene() {
       }
     },
   };
-  const lease = async (version: string) => {
-    log.push(`lease ${version}`);
-    const release = () => void log.push(`release ${version}`);
+  const lease = async (versions: readonly string[]) => {
+    log.push(`lease ${versions}`);
+    const release = () => void log.push(`release ${versions}`);
     return { release, [Symbol.dispose]: release };
   };
   return { log, engine, lease };
@@ -31,6 +31,14 @@ test("the version is leased before the engine hears of the request, and released
   for await (const event of leasedEngine(engine, { lease }).generate(request))
     assert.equal(event.type, "token");
   assert.deepEqual(log, ["lease v", "start", "end", "release v"]);
+});
+
+test("a blend's versions are leased together, each once, the base not at all", async () => {
+  const { log, engine, lease } = scene();
+  const members = ["v", null, "w", "v"].map((adapterVersion) => ({ adapterVersion, weight: 1 }));
+  const request = requestOf({ adapterVersion: "v", blend: { type: "logits", members } });
+  for await (const _ of leasedEngine(engine, { lease }).generate(request));
+  assert.deepEqual(log, ["lease v,w", "start", "end", "release v,w"]);
 });
 
 test("leaving early releases it too, once the engine has been told", async () => {

@@ -2,6 +2,7 @@
 // the engine is done with the request.
 
 import type { Engine } from "../../scheduler/engine.ts";
+import { versionsOf } from "../../scheduler/members.ts";
 import type { TenantAdapters } from "../served-adapters.ts";
 
 export function leasedEngine(
@@ -10,8 +11,8 @@ export function leasedEngine(
 ): Pick<Engine, "generate"> {
   return {
     async *generate(request, signal) {
-      const { adapterVersion } = request;
-      const lease = adapterVersion === null ? null : await adapters.lease(adapterVersion, signal);
+      const versions = versionsOf(request);
+      const lease = versions.length === 0 ? null : await adapters.lease(versions, signal);
       try {
         yield* engine.generate(request, signal);
       } finally {

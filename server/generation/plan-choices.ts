@@ -2,7 +2,7 @@
 // served model can tell: vocabulary and context. Knows no HTTP.
 
 import { randomInt } from "node:crypto";
-import type { ServedModel } from "../../scheduler/protocol.ts";
+import type { Blend, ServedModel } from "../../scheduler/protocol.ts";
 import { ContextLengthError, InvalidFieldError } from "../errors.ts";
 import type { ServedAdapter } from "../served-adapters.ts";
 import { InsufficientRoleError } from "../tenancy/errors.ts";
@@ -18,6 +18,7 @@ export type PlanInput = {
   readonly prompts: readonly (readonly number[])[]; // token ids
   readonly promptParam: (index: number) => string; // what a complaint about a prompt names
   readonly adapter: Pick<ServedAdapter, "version"> | null;
+  readonly blend: Blend | null;
   readonly maxTokens: number | null; // null = defaultMaxTokens
   readonly defaultMaxTokens: (roomTokens: number) => number;
   readonly logprobs: number | null;
@@ -60,7 +61,7 @@ export function planChoices(input: PlanInput, target: PlanTarget): ChoicePlan[] 
         timeoutMs: fields.timeout_ms ?? null,
         promptTokenIds,
         adapterVersion: input.adapter?.version ?? null,
-        blend: null,
+        blend: input.blend,
         sampling: { ...samplingOf(fields), logitBias, seed: (seed + choice) >>> 0 },
         maxTokens,
         minTokens: fields.min_tokens ?? 0,

@@ -46,6 +46,9 @@ test("defaults", () => {
     sharePrefixes: "no",
     batchInvariant: "no",
     hostCacheBytes: null,
+    loraDirectory: null,
+    maxConnections: 2048,
+    drainSeconds: 30,
     logLevel: "info",
   });
 });

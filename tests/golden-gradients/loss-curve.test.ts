@@ -20,7 +20,7 @@ const tolerance = 1e-3;
 const ownTolerance = 1e-4;
 
 test("the loss curve of 50 steps", async (t) => {
-  const golden = JSON.parse(readFileSync(join(import.meta.dirname, "loss-curve.json"), "utf8"));
+  const golden = JSON.parse(readFileSync(join(import.meta.dirname, "training", "loss-curve.json"), "utf8"));
   const directory = join(import.meta.dirname, "..", "golden", "cases", "llama");
   const base = await openTrainingBase(directory, temporaryCache(), "float32");
   const kernel = await TrainingKernel.open(base, { threads: 1, windowTokens: 16 });
@@ -29,7 +29,7 @@ test("the loss curve of 50 steps", async (t) => {
     projections.map((projection) => ({ layer, projection, rank, scale })),
   ).flat();
   const parameters = kernel.parameters(shapes);
-  const start = openSafetensors(join(import.meta.dirname, "loss-curve.safetensors"));
+  const start = openSafetensors(join(import.meta.dirname, "training", "loss-curve.safetensors"));
   for (const { layer, projection, a } of parameters.modules) {
     const part = ["gate", "up", "down"].includes(projection) ? "mlp" : "self_attn";
     a.set(start.readFloat32(`model.layers.${layer}.${part}.${projection}_proj`));

@@ -1,4 +1,4 @@
-"""Writes tests/golden-gradients/optimizers.json and loss-curve.json with its adapter.
+"""Writes tests/golden-gradients/training/: optimizers.json, and loss-curve.json with its adapter.
 
     python make-optimizers.py
 
@@ -23,6 +23,7 @@ from transformers.optimization import (
 )
 
 HERE = Path(__file__).parent
+OUT = HERE / "training"
 PARAMETERS, STEPS, LEARNING_RATE = 40, 20, 0.02
 CURVE_STEPS, WARMUP_STEPS = 50, 5
 
@@ -128,7 +129,7 @@ def loss_curve(generator: torch.Generator) -> dict:
         for name, p in trained.items()
         if "lora_A" in name
     }
-    save_file(first, HERE / "loss-curve.safetensors")
+    save_file(first, OUT / "loss-curve.safetensors")
     examples = [
         {
             "tokens": torch.randint(4, 40, (9 + 4 * (index % 5),), generator=generator).tolist(),
@@ -157,13 +158,14 @@ def loss_curve(generator: torch.Generator) -> dict:
 
 
 def main() -> None:
+    OUT.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     generator = torch.Generator().manual_seed(11)
     goldens = {**optimizer_goldens(generator), "schedules": schedule_goldens()}
-    (HERE / "optimizers.json").write_text(json.dumps(goldens) + "\n")
-    (HERE / "loss-curve.json").write_text(json.dumps(loss_curve(generator)) + "\n")
+    (OUT / "optimizers.json").write_text(json.dumps(goldens) + "\n")
+    (OUT / "loss-curve.json").write_text(json.dumps(loss_curve(generator)) + "\n")
 
 
 main()

@@ -14,7 +14,7 @@ const filesOf = (demo: string) => peftFiles(join(adaptersDirectory, demo));
 
 test("tenants share a version without telling each other, and the operator's adapters are the operator's", async (context) => {
   const { keysFile, keys } = await twoTenants(context, { adapters: 3 });
-  await using server = await startTiny({ keysFile, adaptersDirectory });
+  await using server = await startTiny({ keysFile, adaptersDirectory, hostCacheBytes: 2 ** 22 });
   const callsOf = (key: string) => new AdapterCalls(server.url, key);
   const acme = callsOf(keys.acme.manage);
   const globex = callsOf(keys.globex.manage);
@@ -82,6 +82,24 @@ test("tenants share a version without telling each other, and the operator's ada
     assert.equal((await admin.call("DELETE", "/v1/adapters/ours?force=true")).status, 200);
     assert.equal((await globex.get("ours")).status, 404);
   });
+
+  await context.test(
+    "tenants' pins leave half of the memory to others, also when a pinned name moves",
+    async () => {
+      const large = filesOf("query-language"); // more than half of it
+      const id = "pinned";
+      const refused = await acme.upload({ id, pin: "true" }, large);
+      assert.deepEqual([refused.status, refused.body.error?.code], [409, "adapter_pins_exceed_cache"]);
+      assert.equal((await acme.get(id)).status, 404);
+      assert.equal((await acme.upload({ id, pin: "true" }, filesOf("house-style"))).status, 201);
+      assert.equal((await acme.upload({ id }, large)).status, 409);
+      assert.equal((await acme.upload({ id }, filesOf("ticket-router"))).body.pinned, true);
+      assert.equal((await callsOf(keys.acme.admin).upload({ id }, large)).body.pinned, true);
+      assert.equal((await acme.call("POST", `/v1/adapters/${id}/unpin`)).status, 200);
+      assert.equal((await acme.call("POST", `/v1/adapters/${id}/pin`)).status, 409);
+      assert.equal((await acme.call("DELETE", `/v1/adapters/${id}`)).status, 200);
+    },
+  );
 
   await context.test("aliases count towards the quota of adapters", async () => {
     const files = filesOf("house-style");

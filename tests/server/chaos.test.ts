@@ -29,6 +29,14 @@ async function textOf(server: TinyServer, model: string): Promise<string> {
   return choices[0]!.text;
 }
 
+/** Generated tokens that the ledger has. */
+async function usedTokens(server: TinyServer): Promise<number> {
+  const start = Math.floor(Date.now() / 1000) - 86_400;
+  const response = await fetch(`${server.url}/v1/usage?start_time=${start}`);
+  const { data } = (await response.json()) as { data: { results: { output_tokens: number }[] }[] };
+  return data.flatMap(({ results }) => results).reduce((sum, { output_tokens }) => sum + output_tokens, 0);
+}
+
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   const deadlineMs = performance.now() + 30_000;
   while (!(await holds())) {
@@ -39,49 +47,45 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
 
 const readyStatus = async (server: TinyServer) => (await fetch(`${server.url}/ready`)).status;
 
-const deaths = {
-  "is killed": (threads: ReturnType<typeof watchEngineThreads>) => void threads.kill(),
-  throws: (threads: ReturnType<typeof watchEngineThreads>) => threads.makeThrow(),
-};
-
-for (const [name, die] of Object.entries(deaths)) {
-  test(`an engine that ${name}: streams end with an error, /ready says why, the next engine writes the same`, async () => {
-    using threads = watchEngineThreads();
-    await using server = await startTiny({ adaptersDirectory });
-    const models = [tinyName, ...server.adapters];
-    const before = await Promise.all(models.map((model) => textOf(server, model)));
-    const streams = await Promise.all(
-      models.map((model) => post(server, { model, max_tokens: 900, stream: true })),
-    );
-    const bodies = streams.map((stream) => readEvents(stream));
-    die(threads);
-    await until("503 of /ready", async () => (await readyStatus(server)) === 503);
-    const down = await fetch(`${server.url}/ready`);
-    if (down.status === 503) assert.match(await down.text(), /restarting the engine/);
-    const refused = await post(server, { model: tinyName, max_tokens: 1 });
-    if (refused.status !== 200) {
-      assert.equal(refused.status, 503);
-      assert.ok(Number(refused.headers.get("retry-after")) >= 1);
-      assert.equal(((await refused.json()) as Failure).error.code, "engine_restarting");
-    }
-    for (const events of await Promise.all(bodies)) {
-      assert.equal(events.at(-1), "[DONE]");
-      const { error } = events.at(-2) as Failure;
-      assert.deepEqual([error.code, error.type], ["engine_restarting", "service_unavailable_error"]);
-      assert.ok(events.length > 2); // it had begun
-    }
-    assert.equal((await fetch(`${server.url}/health`)).status, 200);
-    await until("200 of /ready", async () => (await readyStatus(server)) === 200);
-    assert.equal(threads.started(), 2);
-    assert.deepEqual(await Promise.all(models.map((model) => textOf(server, model))), before);
-    const metrics = await (await fetch(`${server.url}/metrics`)).text();
-    assert.match(metrics, /^cotenant_engine_restarts_total 1$/m);
-  });
-}
+test("an engine dies: streams end with an error, /ready says why, the next engine writes the same", async () => {
+  using threads = watchEngineThreads();
+  await using server = await startTiny({ adaptersDirectory });
+  const models = [tinyName, ...server.adapters];
+  const before = await Promise.all(models.map((model) => textOf(server, model)));
+  const spent = await usedTokens(server);
+  assert.equal(spent, models.length * 24);
+  const streams = await Promise.all(
+    models.map((model) => post(server, { model, max_tokens: 900, stream: true })),
+  );
+  const bodies = streams.map((stream) => readEvents(stream));
+  threads.kill();
+  await until("503 of /ready", async () => (await readyStatus(server)) === 503);
+  const down = await fetch(`${server.url}/ready`);
+  if (down.status === 503) assert.match(await down.text(), /restarting the engine/);
+  const refused = await post(server, { model: tinyName, max_tokens: 1 });
+  if (refused.status !== 200) {
+    assert.equal(refused.status, 503);
+    assert.ok(Number(refused.headers.get("retry-after")) >= 1);
+    assert.equal(((await refused.json()) as Failure).error.code, "engine_restarting");
+  }
+  for (const events of await Promise.all(bodies)) {
+    assert.equal(events.at(-1), "[DONE]");
+    const { error } = events.at(-2) as Failure;
+    assert.deepEqual([error.code, error.type], ["engine_restarting", "service_unavailable_error"]);
+    assert.ok(events.length > 2); // it had begun
+  }
+  assert.equal((await fetch(`${server.url}/health`)).status, 200);
+  await until("200 of /ready", async () => (await readyStatus(server)) === 200);
+  assert.equal(threads.started(), 2);
+  assert.deepEqual(await Promise.all(models.map((model) => textOf(server, model))), before);
+  assert.ok((await usedTokens(server)) > 2 * spent); // the cut streams are in the ledger too
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  assert.match(metrics, /^cotenant_engine_restarts_total 1$/m);
+});
 
 test("kills at random moments: who tries again is served, and each answer is whole or an error", async () => {
   using threads = watchEngineThreads();
-  const kills = 6;
+  const kills = 4;
   const restartLimits = { failures: 100, windowMs: 60_000, firstDelayMs: 10 };
   // Room for about one adapter: loads and evictions are under way when the engine dies.
   await using server = await startTiny({ adaptersDirectory, hostCacheBytes: 3_600_000, restartLimits });
@@ -101,7 +105,9 @@ test("kills at random moments: who tries again is served, and each answer is who
         continue;
       }
       const events = (await readEvents(response)) as ({ choices: { text: string }[] } | Failure | "[DONE]")[];
-      const failures = events.flatMap((event) => (typeof event === "object" && "error" in event ? [event] : []));
+      const failures = events.flatMap((event) =>
+        typeof event === "object" && "error" in event ? [event] : [],
+      );
       for (const { error } of failures) codes.add(error.code);
       outcomes[failures.length > 0 ? "cut" : "whole"]++;
       const text = events
@@ -116,7 +122,8 @@ test("kills at random moments: who tries again is served, and each answer is who
   for (let kill = 0; kill < kills; kill++) {
     await delay(Math.random() * 400);
     await until("the next engine", () => threads.started() > kill);
-    await threads.kill();
+    threads.kill();
+    await until("its end", () => threads.started() > kill + 1);
   }
   await until("the last engine", async () => (await readyStatus(server)) === 200);
   const wholeBefore = outcomes.whole;
@@ -138,7 +145,7 @@ test("engines that die again and again: the server says what to do and ends", as
   });
   for (let kill = 0; kill < 3; kill++) {
     await until("the next engine", async () => (await readyStatus(server)) === 200);
-    await threads.kill();
+    await threads.terminate();
   }
   await givenUp;
   const down = await fetch(`${server.url}/ready`);

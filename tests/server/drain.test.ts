@@ -32,7 +32,9 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) assert.ok(performance.now() < deadlineMs);
 }
 
-test("SIGTERM: not ready at once, new work is refused, what has begun is finished, status 0", { timeout: limitMs }, async () => {
+test("SIGTERM: not ready at once, new work is refused, what has begun is finished, status 0", {
+  timeout: limitMs,
+}, async () => {
   await using server = await startChild(["--drain-seconds", "30"]);
   const streams = await Promise.all(Array.from({ length: 24 }, () => startStream(server, 200)));
   server.process.kill("SIGTERM");
@@ -46,13 +48,17 @@ test("SIGTERM: not ready at once, new work is refused, what has begun is finishe
   for (const stream of streams) {
     const events = (await readEvents(stream)) as (Chunk | "[DONE]")[];
     assert.equal(events.at(-1), "[DONE]");
-    const reasons = events.flatMap((event) => (event === "[DONE]" ? [] : event.choices)).map((one) => one.finish_reason);
+    const reasons = events
+      .flatMap((event) => (event === "[DONE]" ? [] : event.choices))
+      .map((one) => one.finish_reason);
     assert.equal(reasons.filter((reason) => reason === "length").length, 1);
   }
   assert.equal(await server.exited, 0);
 });
 
-test("what is left at the deadline ends with an error, and the status is 0", { timeout: limitMs }, async () => {
+test("what is left at the deadline ends with an error, and the status is 0", {
+  timeout: limitMs,
+}, async () => {
   await using server = await startChild(["--drain-seconds", "1", "--max-rows", "4"]);
   const running = await Promise.all(Array.from({ length: 4 }, () => startStream(server, 1000)));
   const waiting = Array.from({ length: 60 }, () => startStream(server, 1000));
@@ -64,7 +70,9 @@ test("what is left at the deadline ends with an error, and the status is 0", { t
     return "error" in end ? end.error.code : "whole";
   };
   const ends = Promise.all([...running.map(endOf), ...waiting.map(async (answer) => endOf(await answer))]);
-  await new Promise((wake) => setTimeout(wake, 100)); // they have arrived
+  await until(async () =>
+    /num_requests_waiting.* 60$/m.test(await (await fetch(`${server.url}/metrics`)).text()),
+  );
   const startedMs = performance.now();
   server.process.kill("SIGTERM");
   assert.equal(await server.exited, 0);
@@ -82,7 +90,14 @@ for (const [signal, status] of [
     await using server = await startChild(["--max-rows", "2"]);
     const streams = await Promise.all(Array.from({ length: 2 }, () => startStream(server, 1000)));
     for (let more = 0; more < 60; more++) startStream(server, 1000).catch(() => {});
-    const cut = Promise.all(streams.map((stream) => stream.text().then(() => "whole", () => "cut")));
+    const cut = Promise.all(
+      streams.map((stream) =>
+        stream.text().then(
+          () => "whole",
+          () => "cut",
+        ),
+      ),
+    );
     server.process.kill(signal);
     await until(() => isDown(server, "/ready"));
     server.process.kill(signal);
@@ -91,7 +106,9 @@ for (const [signal, status] of [
   });
 }
 
-test("a server whose engines die again and again says what to do and ends with status 1", { timeout: limitMs }, async () => {
+test("a server whose engines die again and again says what to do and ends with status 1", {
+  timeout: limitMs,
+}, async () => {
   const preload = fileURLToPath(new URL("kill-engine-on-signal.ts", import.meta.url));
   await using server = await startChild([], ["--import", preload]);
   let isOver = false;

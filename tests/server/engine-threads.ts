@@ -4,10 +4,10 @@ import type { Worker } from "node:worker_threads";
 
 export type EngineThreads = {
   readonly started: () => number;
-  /** Ends the newest thread as the system would: in the middle of whatever it does. */
-  readonly kill: () => Promise<void>;
-  /** Makes the newest thread throw where nobody catches it. */
-  readonly makeThrow: () => void;
+  /** Makes the newest thread throw where nobody catches it, between two steps. */
+  readonly kill: () => void;
+  /** Ends the newest thread, which must be idle: the runtime aborts the process when its thread is ended in a run. */
+  readonly terminate: () => Promise<void>;
   readonly [Symbol.dispose]: () => void;
 };
 
@@ -19,11 +19,11 @@ export function watchEngineThreads(): EngineThreads {
   process.on("worker", note);
   return {
     started: () => threads.length,
-    async kill() {
-      await threads.at(-1)!.terminate();
-    },
-    makeThrow() {
+    kill() {
       threads.at(-1)!.postMessage(null); // no message of the protocol: reading its type throws
+    },
+    async terminate() {
+      await threads.at(-1)!.terminate();
     },
     [Symbol.dispose]: () => {
       process.off("worker", note);

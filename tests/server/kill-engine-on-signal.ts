@@ -3,4 +3,4 @@
 import { watchEngineThreads } from "./engine-threads.ts";
 
 const threads = watchEngineThreads();
-process.on("SIGUSR2", () => void threads.kill());
+process.on("SIGUSR2", () => threads.kill());

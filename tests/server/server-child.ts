@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,8 +12,8 @@ export type ServerChild = {
   readonly url: string;
   readonly process: ChildProcess;
   readonly errors: () => string; // what it has said to people so far
-  /** Resolves with the exit status, or the signal that ended it. */
-  readonly exited: Promise<number | string>;
+  /** Resolves with the exit status as a shell reports it: 128 and more where a signal ended it. */
+  readonly exited: Promise<number>;
   /** The most resident memory that it ever had, in bytes; Linux only. */
   readonly peakBytes: () => number;
   readonly [Symbol.asyncDispose]: () => Promise<void>;
@@ -31,10 +31,22 @@ export async function startChild(
   const folders = ["--data", directory, "--cache", cache];
   const child = spawn(
     process.execPath,
-    [...nodeFlags, "server/cotenant.js", "serve", "--port", "0", "--log-level", "silent", ...folders, ...flags],
+    [
+      ...nodeFlags,
+      "server/cotenant.js",
+      "serve",
+      "--port",
+      "0",
+      "--log-level",
+      "silent",
+      ...folders,
+      ...flags,
+    ],
     { cwd: repository, stdio: ["ignore", "ignore", "pipe"] },
   );
-  const exited = once(child, "exit").then(([status, signal]) => (status ?? signal) as number | string);
+  const exited = once(child, "exit").then(([status, signal]: (number | NodeJS.Signals | null)[]) =>
+    typeof status === "number" ? status : 128 + constants.signals[signal as NodeJS.Signals],
+  );
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     errors += text;

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { StoredAdapter } from "../../../adapters-store/store.ts";
 import type { CompressedFile } from "../../../adapters-store/store-derive.ts";
+import type { GenerationRequest } from "../../../scheduler/protocol.ts";
 import type { ServerContext } from "../../context.ts";
 import { defaultPrompts } from "../../default-prompts.ts";
 import { noQuotas, type Tenant } from "../../tenancy/tenant.ts";
@@ -38,14 +39,14 @@ const stored = (owner: string, id: string, version: string): StoredAdapter => ({
 
 type Scene = {
   readonly owner?: string;
-  readonly canCompare?: boolean;
   readonly moved?: boolean; // while it is compressed
 };
 
-function scene({ owner = "acme", canCompare = true, moved = false }: Scene = {}) {
+function scene({ owner = "acme", moved = false }: Scene = {}) {
   const original = stored(owner, "orders", "v1");
   const added: { readonly id: string; readonly lineage: object }[] = [];
-  const compared: (readonly (readonly number[])[])[] = [];
+  const compared: (readonly number[])[] = [];
+  const asked: GenerationRequest[] = [];
   const file = {
     packed: { encodings: {}, ratio: 4, weightError: { total: 0.1, byKind: { "low-rank": 0.1 } } },
     addition: {
@@ -55,12 +56,14 @@ function scene({ owner = "acme", canCompare = true, moved = false }: Scene = {})
     decode: async () => ({}),
     [Symbol.asyncDispose]: async () => {},
   } as unknown as CompressedFile;
-  const compare = async ({ prompts }: { readonly prompts: readonly (readonly number[])[] }) => {
-    compared.push(prompts);
-    return { meanKl: 0.01, maxKl: 0.5, top1Agreement: 0.98, tokens: 40 };
+  const generate = async function* (request: GenerationRequest) {
+    compared.push(request.promptTokenIds);
+    asked.push(request);
+    const comparison = { meanKl: 0.01, maxKl: 0.5, top1Agreement: 0.75, tokens: 40 };
+    yield { type: "compared", comparison };
   };
   const serving = {
-    engine: { model: { vocabSize: 100, maxContext: 20, fingerprint: "f" }, ...(canCompare && { compare }) },
+    engine: { model: { vocabSize: 100, maxContext: 20, fingerprint: "f" }, generate },
     text: { encode: async (text: string) => [text.length % 100] },
     deriver: { compress: async () => file },
     derived: {
@@ -91,12 +94,13 @@ function scene({ owner = "acme", canCompare = true, moved = false }: Scene = {})
     assert.equal(response.status, 201);
     return response.json();
   };
-  return { ask, added, compared };
+  return { ask, added, compared, asked };
 }
 
 test("the answer tells what the compression cost, on the default prompts", async () => {
-  const { ask, added, compared } = scene();
+  const { ask, added, compared, asked } = scene();
   const answer = (await ask({ method: "int8" })) as Record<string, unknown>;
+  assert.deepEqual(asked[0]!.tenant, { id: "acme", weight: 1, rowsAtOnce: null });
   assert.equal(answer.version, "v1-small");
   assert.deepEqual(answer.parents, ["v1"]);
   assert.deepEqual(answer.compression, {
@@ -105,16 +109,16 @@ test("the answer tells what the compression cost, on the default prompts", async
     weight_error: { total: 0.1, by_kind: { "low-rank": 0.1 } },
     bytes_before: 1000,
     bytes_after: 200,
-    outputs: { mean_kl: 0.01, max_kl: 0.5, top1_agreement: 0.98, tokens: 40 },
+    outputs: { mean_kl: 0.01, max_kl: 0.5, top1_agreement: 0.75, tokens: 40 * defaultPrompts.length },
   });
   assert.equal(added[0]!.id, "orders");
-  assert.equal(compared[0]!.length, defaultPrompts.length);
+  assert.equal(compared.length, defaultPrompts.length);
 });
 
 test("a limit, prompts and an alias are taken", async () => {
   const { ask, added, compared } = scene();
   await ask({ max_kl: 0.02, prompts: [[1, 2], [3]], alias: "orders-small" });
-  assert.deepEqual(compared[0], [[1, 2], [3]]);
+  assert.deepEqual(compared.slice(0, 2), [[1, 2], [3]]);
   assert.equal(added[0]!.id, "orders-small");
 });
 
@@ -127,8 +131,6 @@ test("what cannot be meant is refused before anything is compressed", async () =
     [{ method: "int8", prompts: [Array(21).fill(1)] }, {}, { param: "prompts[0]" }],
     [{ method: "int8", prompts: Array(65).fill([1]) }, {}, { param: "prompts" }],
     [{ method: "int8" }, { owner: "operator" }, { param: "alias" }],
-    [{ max_kl: 1 }, { canCompare: false }, { code: "comparison_unavailable" }],
-    [{ method: "int8", prompts: "x" }, { canCompare: false }, { code: "comparison_unavailable" }],
   ];
   for (const [body, options, expected] of refusals) {
     const { ask, added } = scene(options);
@@ -142,10 +144,4 @@ test("a name that moved meanwhile stays where it is", async () => {
   await assert.rejects(ask({ method: "int8" }), { code: "adapter_moved" });
   assert.equal(added.length, 0);
   await ask({ method: "int8", alias: "other" });
-});
-
-test("where the engine cannot compare, the answer says so", async () => {
-  const { ask } = scene({ canCompare: false });
-  const answer = (await ask({ method: "int8" })) as { compression: { outputs: unknown } };
-  assert.equal(answer.compression.outputs, null);
 });

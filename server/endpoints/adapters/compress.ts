@@ -1,10 +1,12 @@
 // POST /v1/adapters/{id}/compress: a smaller version of an adapter, and what that costs its weights and its outputs.
 
+import { randomUUID } from "node:crypto";
 import { z } from "@hono/zod-openapi";
 import type { StoredAdapter } from "../../../adapters-store/store.ts";
 import { AdapterError } from "../../../kernels/errors.ts";
+import { compareVersions } from "../../../scheduler/compare.ts";
 import {
-  ComparisonUnavailableError,
+  type CompressionTools,
   compressMeasured,
   compressWithin,
   type MeasuredCompression,
@@ -12,7 +14,6 @@ import {
 import type { Serving } from "../../context.ts";
 import { defaultPrompts } from "../../default-prompts.ts";
 import { InvalidFieldError } from "../../errors.ts";
-import { comparerOf } from "../../model-comparer.ts";
 import type { TenantAdapters } from "../../served-adapters.ts";
 import type { Tenant } from "../../tenancy/tenant.ts";
 import { jsonEndpoint, jsonResponse } from "../endpoint.ts";
@@ -44,7 +45,7 @@ const compressRequest = z
 
 type CompressRequest = z.output<typeof compressRequest>;
 
-const outputs = z.object({
+const outputsSchema = z.object({
   mean_kl: z.number(),
   max_kl: z.number(),
   top1_agreement: z.number(),
@@ -55,9 +56,9 @@ const compressAnswer = adapterAnswer
   .extend({
     parents: z.array(z.string()).openapi({ description: "The versions that it was made from." }),
     compression: compressionReport.extend({
-      outputs: outputs.nullable().openapi({
+      outputs: outputsSchema.openapi({
         description:
-          "KL divergence (nats) of the next token's distribution from the original's, and how often both have the same likeliest token; null where the engine cannot compare.",
+          "KL divergence (nats) of the next token's distribution from the original's, and how often both have the same likeliest token.",
       }),
     }),
   })
@@ -78,8 +79,7 @@ export const compressAdapter = jsonEndpoint({
     const id = targetId(adapter, body, tenant);
     const wanted = wantedOf(body);
     const task = { adapter, prompts: await promptsOf(body, serving), signal };
-    const tools = { ...serving, comparer: comparerOf(serving.engine) };
-    if (tools.comparer === null && body.prompts !== undefined) throw new ComparisonUnavailableError();
+    const tools = { ...serving, compare: comparerFor(tenant, serving) };
     await using measured =
       "maxKl" in wanted
         ? await compressWithin(task, wanted.maxKl, tools)
@@ -91,7 +91,7 @@ export const compressAdapter = jsonEndpoint({
     const answer: z.output<typeof compressAnswer> = {
       ...answerOf(added, context),
       parents: [...addition.lineage.parents],
-      compression: { ...compressionReportOf(measured.file, sizes), outputs: outputsOf(measured.outputs) },
+      compression: { ...compressionReportOf(measured.file, sizes), outputs: outputsOf(measured) },
     };
     return Response.json(answer, { status: 201 });
   },
@@ -115,7 +115,6 @@ function wantedOf({ max_kl: maxKl, prompts: _, alias: __, ...fields }: CompressR
 
 async function promptsOf({ prompts }: CompressRequest, { engine, text }: Serving) {
   const given: readonly Prompt[] = prompts?.prompts ?? defaultPrompts.map((sentence) => ({ text: sentence }));
-  if (comparerOf(engine) === null) return [];
   if (given.length > maximumPrompts)
     throw new InvalidFieldError("prompts", `has more than ${maximumPrompts} prompts`);
   const { maxContext, vocabSize } = engine.model;
@@ -141,6 +140,12 @@ async function promptsOf({ prompts }: CompressRequest, { engine, text }: Serving
   );
 }
 
+/** On the tenant's account, beside its requests. */
+function comparerFor({ id, weight, quotas }: Tenant, { engine }: Serving): CompressionTools["compare"] {
+  const tenant = { id, weight, rowsAtOnce: quotas.rowsAtOnce };
+  return (versions, signal) => compareVersions(engine, { ...versions, id: randomUUID(), tenant }, signal);
+}
+
 /** Else the name would go back to what it meant before somebody moved it. */
 function refuseMoved(adapter: StoredAdapter, id: string, adapters: TenantAdapters): void {
   if (id !== adapter.id || adapters.get(id)?.version === adapter.version) return;
@@ -150,8 +155,7 @@ function refuseMoved(adapter: StoredAdapter, id: string, adapters: TenantAdapter
   );
 }
 
-function outputsOf(comparison: MeasuredCompression["outputs"]): z.output<typeof outputs> | null {
-  if (comparison === null) return null;
-  const { meanKl, maxKl, top1Agreement, tokens } = comparison;
+function outputsOf({ outputs }: MeasuredCompression): z.output<typeof outputsSchema> {
+  const { meanKl, maxKl, top1Agreement, tokens } = outputs;
   return { mean_kl: meanKl, max_kl: maxKl, top1_agreement: top1Agreement, tokens };
 }

@@ -1,0 +1,66 @@
+// What a tenant may have of adapters: names, bytes of files, and of the memory that pins keep.
+
+import { stat } from "node:fs/promises";
+import type { AdapterSource } from "../adapters-store/store.ts";
+import { AdapterError } from "../kernels/errors.ts";
+import type { ServedAdapters } from "./served-adapters.ts";
+import { QuotaExceededError } from "./tenancy/errors.ts";
+import { roleCovers, type Tenant } from "./tenancy/tenant.ts";
+
+/** Each throws what it refuses: QuotaExceededError, AdapterError `adapter_id_taken`, `adapter_pins_exceed_cache`. */
+export class AdapterLimits {
+  readonly #tenant: Tenant;
+  readonly #served: ServedAdapters;
+
+  constructor(tenant: Tenant, served: ServedAdapters) {
+    this.#tenant = tenant;
+    this.#served = served;
+  }
+
+  checkNames(ids: readonly string[]): void {
+    const { baseName } = this.#served.options;
+    if (ids.includes(baseName)) {
+      throw new AdapterError("adapter_id_taken", `${baseName} is the base model's name; choose another id`);
+    }
+    const limit = this.#tenant.quotas.adapters;
+    if (limit === null) return;
+    const added = new Set(
+      ids.filter((id) => this.#served.options.store.get({ owner: this.#tenant.id, id }) === undefined),
+    ).size;
+    if (added > 0 && this.#served.options.store.usage(this.#tenant.id).adapters + added > limit) {
+      throw new QuotaExceededError("adapters", limit);
+    }
+  }
+
+  /**
+   * What the pins would take once a name, pinned as before unless told otherwise, means a version of that size. Half
+   * of the memory is kept from all but admins' pins, or tenants could keep each other's adapters out.
+   */
+  checkPins(id: string, decodedBytes: number, pin?: boolean): void {
+    const former = this.#served.options.store.get({ owner: this.#tenant.id, id });
+    if (!(pin ?? former?.pinned ?? false)) return;
+    const { residency, options } = this.#served;
+    const names = former?.pinned ? this.#served.names.withVersion(former.version) : [];
+    const isLastPin = names.filter(({ pinned }) => pinned).length === 1;
+    const freedBytes = isLastPin ? former!.summary.decodedBytes : 0;
+    const pinnedBytes = residency.stats().pinnedBytes - freedBytes + decodedBytes;
+    const share = roleCovers(this.#tenant.role, "admin") ? 1 : 0.5;
+    if (pinnedBytes <= options.hostCacheBytes * share) return;
+    throw new AdapterError(
+      "adapter_pins_exceed_cache",
+      `pinned adapters would take ${pinnedBytes} bytes, more than ${share} of the ${options.hostCacheBytes} bytes of --host-cache-bytes that this key may pin; unpin another one first, or ask the operator`,
+    );
+  }
+
+  /** An archive counts as it is packed: what it holds is known only once it is unpacked. */
+  async checkBytes(source: AdapterSource): Promise<void> {
+    const limit = this.#tenant.quotas.storedBytes;
+    if (limit === null) return;
+    const paths = source.kind === "files" ? source.files.map(({ path }) => path) : [source.path];
+    const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
+    const { sizeBytes } = this.#served.options.store.usage(this.#tenant.id);
+    if (sizes.reduce((sum, size) => sum + size, sizeBytes) > limit) {
+      throw new QuotaExceededError("bytes of adapters", limit);
+    }
+  }
+}
