@@ -273,7 +273,7 @@ export class AdapterResidency {
         ticket.letGo(this.#memory);
         this.#serveQueue();
       });
-    const isReady = () => ticket.entries.every(({ state }) => state === "resident");
+    const isReady = () => ticket.entries.every(({ isUsable }) => isUsable);
     if (isReady()) return grant();
     const again = () => ticket.isSettled || this.#enqueue(ticket); // the host was lost meanwhile
     Promise.all(ticket.entries.map(({ loaded }) => loaded)).then(

@@ -40,6 +40,11 @@ export class ResidentVersion {
     return this.#state === "loading" || this.#state === "resident";
   }
 
+  /** Whoever holds it may use it, also where it is to leave once nobody does. */
+  get isUsable(): boolean {
+    return this.#state === "resident" || (this.#state === "draining" && !this.isUnloading);
+  }
+
   transition(next: ResidencyState): void {
     const allowed: readonly ResidencyState[] = successors[this.#state];
     if (!allowed.includes(next)) {

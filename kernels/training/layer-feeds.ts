@@ -5,7 +5,7 @@ import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
 import type { PreparedLayout } from "../prepare/layout.ts";
 import { type Feeds, floatTensor, indexTensor } from "../session.ts";
-import { type LayerWeight, layerInputs } from "./layer-graph.ts";
+import { type LayerWeight, layerInputs } from "./layer-names.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
 import type { LayerValues, PreparedWeights } from "./prepared-weights.ts";
 import type { TokenLayout, TokenRange } from "./token-layout.ts";

@@ -9,49 +9,8 @@ import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
 import type { PreparedLayer } from "../prepare/layout.ts";
 import { DifferentiableGraph, type Value } from "./differentiable-graph.ts";
+import { type KeptName, type LayerWeight, layerInputs, layerOutputs } from "./layer-names.ts";
 import { attention, gated, rotate } from "./layer-operations.ts";
-
-/** The layer's matrices and vectors, by their names in the prepared layout. */
-export type LayerWeight = keyof PreparedLayer;
-
-export const layerInputs = {
-  hidden: "hidden", // [S, hidden]
-  positions: "positions", // [1, S], rows of cos and sin
-  cos: "cos", // [S, rotated / 2]
-  sin: "sin",
-  mask: "mask", // [G S, P + S], added to scores
-  pastKeys: "past.keys", // [P, K D], rotated
-  pastValues: "past.values",
-  keySplit: "key_split", // [P, S]
-  weight: (name: LayerWeight) => `weight.${name}`,
-  a: (projection: Projection) => `${projection}.a`, // [rank, in]
-  b: (projection: Projection) => `${projection}.b`, // [rank, out]
-  scale: (projection: Projection) => `${projection}.scale`, // [1]
-  // Of the loss, by what the layer gave:
-  outputGradient: "output.gradient", // [S, hidden]
-  keysGradient: "keys.gradient", // [S, K D], from later tokens
-  valuesGradient: "values.gradient",
-  kept: (name: KeptName) => `kept.${name}`,
-} as const;
-
-/**
- * Results of linear maps, adapter included, that need not be recomputed if they are kept: "attended" is the residual
- * behind attention. "v" is what is kept anyway, as values. "o" and "down" matter only where a norm follows them.
- */
-export const keptNames = ["q", "k", "v", "o", "attended", "gate", "up", "down"] as const;
-export type KeptName = (typeof keptNames)[number];
-
-export const layerOutputs = {
-  output: "output", // [S, hidden]
-  keys: "keys", // [S, K D]
-  values: "values",
-  hiddenGradient: "hidden.gradient", // [S, hidden]
-  pastKeysGradient: "past.keys.gradient", // [P, K D]
-  pastValuesGradient: "past.values.gradient",
-  aGradient: (projection: Projection) => `${projection}.a.gradient`,
-  bGradient: (projection: Projection) => `${projection}.b.gradient`,
-  kept: (name: KeptName) => `kept.${name}`,
-} as const;
 
 /** Which of the layer's optional parts the model has, and each weight's shape. */
 export type LayerShape = {

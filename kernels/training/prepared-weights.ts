@@ -11,7 +11,7 @@ import {
 } from "../prepare/layout.ts";
 import { blocksPerRow, packedRowBytes } from "../prepare/quantize-blocks.ts";
 import { dequantizeRows } from "./dequantize-rows.ts";
-import type { LayerWeight } from "./layer-graph.ts";
+import type { LayerWeight } from "./layer-names.ts";
 
 export type LayerValues = ReadonlyMap<LayerWeight, Float32Array>;
 

@@ -2,9 +2,10 @@
 // the prepared weights that serve. Knows batches of tokens; jobs, losses and optimizers it does not know.
 
 import type { Embeddings } from "../embeddings.ts";
+import { CotenantError } from "../errors.ts";
 import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
-import type { PreparedLayout } from "../prepare/layout.ts";
+import type { PreparedLayer, PreparedLayout } from "../prepare/layout.ts";
 import { Session } from "../session.ts";
 import { LayerFeeds } from "./layer-feeds.ts";
 import { buildBackwardLayer, buildForwardLayer, keptWidths } from "./layer-graph.ts";
@@ -42,9 +43,11 @@ export class TrainingKernel {
     this.#parts = parts;
   }
 
+  /** @throws CotenantError `training_unsupported` */
   static async open(base: TrainingBase, options: TrainingKernelOptions): Promise<TrainingKernel> {
     const { config, layout, dataPath, embeddings } = base;
-    const shape = { config, layer: layout.layers[0]! }; // all layers of a model have the same parts
+    checkLayersAlike(base);
+    const shape = { config, layer: layout.layers[0]! };
     const models: Record<SessionName, Uint8Array> = {
       forward: buildForwardLayer({ ...shape, keep: false }),
       forwardKeeping: buildForwardLayer({ ...shape, keep: true }),
@@ -94,4 +97,17 @@ export class TrainingKernel {
     this.#parts.weights.close();
     await Promise.all(Object.values(this.#parts.sessions).map((session) => session.close()));
   }
+}
+
+/** One graph serves all layers: they must have the same parts. Those of every known family do. */
+function checkLayersAlike({ config, layout }: TrainingBase): void {
+  const partsOf = (layer: PreparedLayer) =>
+    Object.entries(layer).map(([name, part]) => (part === null ? "" : name));
+  const [first, ...others] = layout.layers.map((layer) => partsOf(layer).join());
+  const [rotary, ...otherRotaries] = config.rotaries.map(({ dimensions }) => dimensions);
+  if (others.every((parts) => parts === first) && otherRotaries.every((one) => one === rotary)) return;
+  throw new CotenantError(
+    "training_unsupported",
+    `layers of this ${config.family} base differ in their parts; such a base can be served, but not trained on`,
+  );
 }

@@ -10,7 +10,7 @@ import type { ModelConfig } from "../model-config.ts";
 import { type Feeds, floatTensor, type Session } from "../session.ts";
 import { HeadLoss } from "./head-loss.ts";
 import type { LayerFeeds, LayerState } from "./layer-feeds.ts";
-import { keptNames, layerInputs, layerOutputs } from "./layer-graph.ts";
+import { keptNames, layerInputs, layerOutputs } from "./layer-names.ts";
 import type { LowRankParameters, TrainedModule } from "./low-rank-parameters.ts";
 import type { PreparedWeights } from "./prepared-weights.ts";
 import { cut, type TokenLayout, type TokenRange } from "./token-layout.ts";

@@ -103,6 +103,14 @@ test("without training, log-probabilities of base and adapter only", async () =>
   await kernel.close();
 });
 
+test("a base whose layers differ is refused", async () => {
+  const base = await openTrainingBase(goldenCase("llama").directory, cacheDirectory, "float32");
+  const [first, ...others] = base.layout.layers;
+  const layers = [{ ...first!, queryNorm: first!.attentionNorm }, ...others];
+  const other = { ...base, layout: { ...base.layout, layers } };
+  await assert.rejects(TrainingKernel.open(other, { threads: 1 }), { code: "training_unsupported" });
+});
+
 function tensorsOf({ modules }: LowRankParameters): Float32Array[] {
   return modules.flatMap(({ a, b }) => [a, b]);
 }
