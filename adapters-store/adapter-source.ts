@@ -10,7 +10,7 @@ import { type ClaimedFiles, claimFiles } from "./formats/index.ts";
 export type AdapterSource =
   | { readonly kind: "directory"; readonly path: string }
   | { readonly kind: "files"; readonly files: readonly NamedFile[] }
-  | { readonly kind: "archive"; readonly path: string }; // .tar or .zip, told by its content
+  | { readonly kind: "archive"; readonly path: string }; // told by its content
 
 /** A file somewhere on disk and the name that it has in the adapter's directory. */
 export type NamedFile = { readonly name: string; readonly path: string };

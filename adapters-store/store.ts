@@ -68,8 +68,13 @@ export type Addition = Name & {
   readonly metadata?: Readonly<Record<string, string>>;
   readonly lineage?: AdapterLineage | null;
   readonly uploaded?: Pick<HistoryEntry, "uploadedBytes" | "filesIgnored">; // where the source was made of that
-  readonly check?: (summary: AdapterSummary) => void; // throws what shall refuse it, before anything is published
+  readonly check?: (found: FoundAdapter) => void; // throws what shall refuse it, before anything is published
+  /** Once it could be decoded under its version and before a name means it; throws what shall refuse it. */
+  readonly ready?: (found: FoundAdapter) => Promise<void>;
 };
+
+/** What an addition's source turned out to be. */
+export type FoundAdapter = { readonly version: string; readonly summary: AdapterSummary };
 
 /** `unnamed` are versions that no name has any more: `forget` them once nobody uses them. */
 export type Removal = { readonly unnamed: readonly string[] };
@@ -146,6 +151,11 @@ export class AdapterStore {
     return this.#views.usage(owner);
   }
 
+  /** Whether one of the owner's names has the version in its history. */
+  hasVersion(owner: string, version: string): boolean {
+    return this.#catalog.ofOwner(owner).some((record) => versionsOf(record).includes(version));
+  }
+
   /** Names whose adapters were made for another base than the one that is served: kept, but not listed. */
   listOfOtherBases(): readonly (Name & { readonly version: string })[] {
     return this.#catalog.ofOtherBases().map(({ owner, id, current }) => ({ owner, id, version: current }));
@@ -162,12 +172,13 @@ export class AdapterStore {
     const names = [id, ...(alias === undefined ? [] : [alias])].map((each) => ({ owner, id: each }));
     for (const name of names) this.#checkName(name);
     await using staged = await this.#intake.stage(addition.source);
-    const { version, summary } = staged.manifest;
-    addition.check?.(summary);
+    const { version } = staged.manifest;
+    addition.check?.(staged.manifest);
     const record = await this.#turns.run(version, async () => {
       const isNew = !this.#versions.isStored(version);
       try {
         if (isNew) await this.#versions.publish(staged.directory, staged.manifest);
+        await addition.ready?.(staged.manifest);
         return await this.#catalog.update(names[0]!, (former) => this.#added(former, addition, staged));
       } finally {
         if (isNew && !this.#catalog.isNamed(version)) await this.#versions.remove(version);

@@ -37,30 +37,23 @@ const copyTarget = new Float32Array(floats);
 const bank = new AdapterBank(targets);
 const order = [...adapters.keys()];
 const copiesOf = (versions: readonly string[]) => versions.map((version) => ({ version, copy: 0 }));
-const timesMs = { copy: [] as number[], load: [] as number[], unload: [] as number[], swap: [] as number[] };
+const timesMs = { copy: [] as number[], swap: [] as number[] };
 
 let held = order.slice(0, slots);
-for (const version of held) bank.hold(copiesOf(held.slice(0, held.indexOf(version) + 1)), adapters);
+bank.hold(copiesOf(held), adapters);
 for (let round = -slots; round < rounds; round++) {
   const next = order[(round + 2 * slots) % order.length]!;
   if (held.includes(next)) continue;
-  const other = order[(round + 3 * slots + 1) % order.length]!;
-  const copyFirst = round % 2 === 0;
-  if (copyFirst) copy(other, round);
-  // The oldest leaves: its places are in the middle, so that others' blocks move.
-  const staying = held.slice(1);
-  const unloadMs = timed(() => bank.hold(copiesOf(staying), adapters));
-  held = [...staying, next];
-  const loadMs = timed(() => bank.hold(copiesOf(held), adapters));
-  if (!copyFirst) copy(other, round);
-  if (round < 0) continue; // warm-up
-  timesMs.unload.push(unloadMs);
-  timesMs.load.push(loadMs);
-  timesMs.swap.push(unloadMs + loadMs);
+  const copied = order[(round + 3 * slots + 1) % order.length]!;
+  const isCopyFirst = round % 2 === 0;
+  if (isCopyFirst) copy(copied, round);
+  held = [...held.slice(1), next]; // the oldest leaves: its places are anywhere among the others'
+  const swapMs = timed(() => bank.hold(copiesOf(held), adapters));
+  if (!isCopyFirst) copy(copied, round);
+  if (round >= 0) timesMs.swap.push(swapMs); // before that it warms up
 }
 
 const copyMs = median(timesMs.copy);
-const ratio = (name: "load" | "unload" | "swap") => rounded(median(timesMs[name]) / copyMs);
 console.log(
   JSON.stringify({
     bench: "hot-swap",
@@ -70,11 +63,8 @@ console.log(
     slotMebibytes: rounded((4 * floats) / 2 ** 20), // a fused site's ranks span all of its outputs
     copyMs: rounded(copyMs),
     copyGigabytesPerSecond: rounded((4 * floats) / copyMs / 1e6),
-    loadMs: rounded(median(timesMs.load)),
-    unloadMs: rounded(median(timesMs.unload)),
-    loadToCopy: ratio("load"),
-    unloadToCopy: ratio("unload"),
-    swapToCopy: ratio("swap"),
+    swapMs: rounded(median(timesMs.swap)),
+    swapToCopy: rounded(median(timesMs.swap) / copyMs),
     machine: `${cpus()[0]?.model ?? "?"} x${cpus().length}`,
     loadAverage: rounded(loadavg()[0]!),
     date: new Date().toISOString().slice(0, 10),

@@ -11,7 +11,7 @@ import { schedulingPolicies } from "./policies/index.ts";
 import type { EngineStats, FromEngine, GenerationEvent, GenerationRequest, ToEngine } from "./protocol.ts";
 import { queueRefusal } from "./queue-limits.ts";
 import { checkRequest, type Refusal } from "./request-check.ts";
-import type { SchedulingOptions } from "./scheduling-options.ts";
+import { maxAdaptersOf, type SchedulingOptions } from "./scheduling-options.ts";
 import type { Sequence } from "./sequence.ts";
 import { SequenceTable } from "./sequence-table.ts";
 
@@ -62,7 +62,7 @@ export class EngineLoop {
 
   get #maxAdapters(): number {
     const { scheduling, runner } = this.#options;
-    return scheduling.deviceSlots === 0 ? runner.maxRows : scheduling.deviceSlots;
+    return maxAdaptersOf(scheduling, runner.maxRows);
   }
 
   /** Takes one message. It is handled between two steps, never during one. */

@@ -16,6 +16,14 @@ export type SchedulingOptions = {
   readonly maxQueuePerTenant: number;
 };
 
+/** Distinct adapter versions that may have a row at once. */
+export function maxAdaptersOf(
+  { deviceSlots }: Pick<SchedulingOptions, "deviceSlots">,
+  maxRows: number,
+): number {
+  return deviceSlots === 0 ? maxRows : deviceSlots;
+}
+
 export const defaultScheduling: SchedulingOptions = {
   policy: "fair-share",
   deviceSlots: 0,

@@ -3,7 +3,9 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { basename, delimiter, dirname, join, matchesGlob, relative } from "node:path";
 import { packageRoot } from "../server/package-root.ts";
@@ -118,7 +120,7 @@ try {
   const [command, ...args] = parseExecForm(image.command!);
   const [checkProgram, ...checkArgs] = parseExecForm(image.healthCheck!);
   const cwd = join(image.root, image.workingDirectory);
-  const environment = { ...processEnvironment(image), COTENANT_PORT: "18431" }; // 8000 may be taken here
+  const environment = { ...processEnvironment(image), COTENANT_PORT: String(await freePort()) }; // 8000 may be taken
   const keyless = spawnSync(command, args, { cwd, env: environment, encoding: "utf8" });
   assert.match(keyless.stderr, /keys_missing/, "the image serves others without keys");
   const keysFile = join(image.root, "keys.json");
@@ -134,4 +136,12 @@ try {
   );
 } finally {
   rmSync(folder, { recursive: true });
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "0.0.0.0");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }

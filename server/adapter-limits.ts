@@ -1,7 +1,6 @@
 // What a tenant may have of adapters: names, bytes of files, and of the memory that pins keep.
 
-import { stat } from "node:fs/promises";
-import type { AdapterSource } from "../adapters-store/store.ts";
+import type { FoundAdapter } from "../adapters-store/store.ts";
 import { AdapterError } from "../kernels/errors.ts";
 import type { ServedAdapters } from "./served-adapters.ts";
 import { QuotaExceededError } from "./tenancy/errors.ts";
@@ -52,14 +51,13 @@ export class AdapterLimits {
     );
   }
 
-  /** An archive counts as it is packed: what it holds is known only once it is unpacked. */
-  async checkBytes(source: AdapterSource): Promise<void> {
+  /** Of its files as they would be stored; a version that the tenant has already takes no more. */
+  checkBytes({ version, summary }: FoundAdapter): void {
     const limit = this.#tenant.quotas.storedBytes;
     if (limit === null) return;
-    const paths = source.kind === "files" ? source.files.map(({ path }) => path) : [source.path];
-    const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
-    const { sizeBytes } = this.#served.options.store.usage(this.#tenant.id);
-    if (sizes.reduce((sum, size) => sum + size, sizeBytes) > limit) {
+    const { store } = this.#served.options;
+    if (store.hasVersion(this.#tenant.id, version)) return;
+    if (store.usage(this.#tenant.id).sizeBytes + summary.sizeBytes > limit) {
       throw new QuotaExceededError("bytes of adapters", limit);
     }
   }

@@ -15,6 +15,7 @@ import { readJsonBody } from "./json-body.ts";
 import { type RequestEnvironment, requestLog } from "./request-log.ts";
 import { admit } from "./tenancy/admit.ts";
 import { anonymous } from "./tenancy/tenant.ts";
+import { refuseWebPages } from "./tenancy/web-pages.ts";
 
 export type App = OpenAPIHono<RequestEnvironment>;
 
@@ -29,6 +30,7 @@ export function createApp(context: ServerContext, listener: ListenerName = "main
   // Tries routes in the registry's order, so that an id with slashes ends where a route below it begins.
   const app: App = new OpenAPIHono({ router: new TrieRouter() });
   app.use(requestLog(context));
+  if (context.refusesWebPages) app.use(refuseWebPages());
   app.use(
     methodNotAllowed({
       app,

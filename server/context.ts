@@ -21,6 +21,7 @@ export type ServerContext = {
   readonly baseName: string;
   readonly readiness: Readiness<Serving>;
   readonly keyring: Keyring;
+  readonly refusesWebPages: boolean;
   readonly limits: RateLimits;
   readonly requests: RunningRequests;
   readonly metrics: Metrics;

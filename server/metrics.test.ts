@@ -51,7 +51,7 @@ const adapters = {
   namesOf: names,
   residency: { stats: () => residencyStats, recent: (limit: number) => noVersions.slice(0, limit) },
 };
-const source = { stats, engineRestarts: 0, maxRows: 4, adapters };
+const source = { stats, engineRestarts: 0, maxAdapters: 3, adapters };
 
 function served(sizeBytes: number, decodedBytes: number) {
   const modulesMatched = { count: 1, names: [] };
@@ -97,7 +97,7 @@ test("the adapters' info gauge has one series, by name, and a time", async () =>
   assert.equal(series.length, 1);
   assert.match(
     series[0]!,
-    /\{max_lora="4",running_lora_adapters="tickets",waiting_lora_adapters=""\} \d{10}/,
+    /\{max_lora="3",running_lora_adapters="tickets",waiting_lora_adapters=""\} \d{10}/,
   );
 });
 

@@ -2,6 +2,7 @@
 
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { openBackend } from "../adapters-store/backends/index.ts";
 import { DecodePool } from "../adapters-store/decode-pool.ts";
 import { openAdapterStore } from "../adapters-store/store.ts";
 import { AdapterDeriver } from "../adapters-store/store-derive.ts";
@@ -54,7 +55,10 @@ export async function openServing(
   const directory = join(options.dataDirectory, "adapters");
   const pool = new DecodePool();
   cleanup.defer(() => pool.close());
-  const store = await openAdapterStore({ directory, targets, baseFingerprint: fingerprint, pool });
+  const backend = options.adapterStorage && (await openBackend(options.adapterStorage));
+  cleanup.defer(() => backend?.close());
+  const storeOptions = { directory, targets, baseFingerprint: fingerprint, pool };
+  const store = await openAdapterStore({ ...storeOptions, ...(backend && { backend }) });
   cleanup.defer(() => store.close());
   if (options.adaptersDirectory !== null) await store.addDirectoriesInPlace(options.adaptersDirectory);
   const { modelName: baseName, hostCacheBytes } = options;

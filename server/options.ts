@@ -5,6 +5,7 @@ import { schedulingPolicyNames } from "../scheduler/policies/index.ts";
 import type { Device, Quantization } from "../scheduler/protocol.ts";
 import { defaultScheduling } from "../scheduler/scheduling-options.ts";
 import { logLevels } from "./logger.ts";
+import { adapterStore } from "./options/adapter-store.ts";
 import { cacheFolder, dataFolder } from "./options/default-folders.ts";
 import {
   choice,
@@ -59,6 +60,7 @@ export const optionsTable = {
     defaultText: "none; no such routes",
     help: "Directory from which the admin listener's /v1/load_lora_adapter, vLLM's route, may load adapters.",
   }),
+  adapterStore,
   data: folder({ default: dataFolder, help: "What must last: uploaded adapters, jobs, usage. Back it up." }),
   cache: folder({ default: cacheFolder, help: "What can be rebuilt: downloads, quantized weights." }),
   device: choice({

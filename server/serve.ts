@@ -4,12 +4,13 @@
 import { join } from "node:path";
 import { CotenantError } from "../kernels/errors.ts";
 import { chooseBase, embeddedModel } from "./base-choice.ts";
+import { storageOf } from "./options/adapter-store.ts";
 import type { Environment } from "./options/kinds.ts";
 import { schedulingOf } from "./options/scheduling.ts";
 import type { Options } from "./options.ts";
 import { createProgressBar } from "./progress-bar.ts";
 import { type RunningServer, startServer } from "./start.ts";
-import { checkExposure } from "./tenancy/exposure.ts";
+import { checkExposure, isLocalOnly } from "./tenancy/exposure.ts";
 import { readDemos, welcomeText } from "./welcome.ts";
 
 class AddressError extends CotenantError {}
@@ -32,6 +33,7 @@ export async function serve(options: Options, environment: Environment): Promise
       port,
       admin: adminPort === null ? null : { host: adminHost, port: adminPort },
       keysFile: keys,
+      refusesWebPages: isLocalOnly(options),
       dataDirectory: data,
       cacheDirectory: cache,
       device,
@@ -43,6 +45,7 @@ export async function serve(options: Options, environment: Environment): Promise
       scheduling: schedulingOf(options),
       hostCacheBytes: options.hostCacheBytes,
       loraDirectory: options.loraDirectory,
+      adapterStorage: storageOf(options.adapterStore, environment),
       logLevel,
     },
     onProgress,

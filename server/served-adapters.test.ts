@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { stat } from "node:fs/promises";
 import { test } from "node:test";
 import { fixtureTargets } from "../adapters-store/peft-fixture.ts";
 import type { AdapterSource, StoredAdapter } from "../adapters-store/store.ts";
@@ -7,6 +6,7 @@ import { idleStats, type ServedModel } from "../scheduler/protocol.ts";
 import { ServedAdapters } from "./served-adapters.ts";
 import { noQuotas, type Tenant } from "./tenancy/tenant.ts";
 
+const fileBytes = 40; // of every version
 const source: AdapterSource = { kind: "directory", path: "/nowhere" };
 
 const tenantOf = (id: string, quotas: Partial<Tenant["quotas"]> = {}): Tenant => ({
@@ -25,7 +25,6 @@ const storeOfOtherTests = {
   delete: elsewhere,
   deleteVersion: elsewhere,
   expire: elsewhere,
-  forget: elsewhere,
   list: elsewhere,
   moveAlias: elsewhere,
   setPinned: elsewhere,
@@ -39,25 +38,32 @@ function scene() {
   const decoding: Record<string, Promise<void>> = {}; // what decoding a version has to wait for
   let version = "v1";
   let decodedBytes = 0;
+  let failure: Error | null = null;
+  const forgotten: string[] = [];
   const adapters = new ServedAdapters({
     baseName: "base",
     store: {
-      add: async ({ owner, id, check }) => {
+      add: async ({ owner, id, check, ready }) => {
         const added = versionOf(owner, id, version);
-        check?.({ ...summary, decodedBytes });
+        check?.({ version, summary: { ...summary, decodedBytes } });
+        await ready?.({ version, summary: { ...summary, decodedBytes } });
         stored.set(`${owner} ${id}`, added);
+        if (failure !== null) throw failure;
         return added;
       },
       get: ({ owner, id }) => stored.get(`${owner} ${id}`),
       find: ({ owner, id }) => stored.get(`${owner} ${id}`),
       usage: (owner) => {
         const adapters = [...stored.values()].filter((each) => each.owner === owner).length;
-        return { adapters, versions: adapters, sizeBytes: 40 * adapters };
+        return { adapters, versions: adapters, sizeBytes: fileBytes * adapters };
       },
       decode: async (wanted) => {
         await decoding[wanted];
         return { modules: [] };
       },
+      hasVersion: (owner, wanted) =>
+        [...stored.values()].some((each) => each.owner === owner && each.version === wanted),
+      forget: async (forgot) => forgotten.push(forgot) > 0,
       ...storeOfOtherTests,
     },
     hostCacheBytes: 2, // room for two: an adapter of no modules takes one byte
@@ -74,7 +80,10 @@ function scene() {
     return adapters.of(tenant).add({ id, source });
   };
   const moveInStore = (id: string, next: string) => stored.set(`acme ${id}`, versionOf("acme", id, next));
-  return { adapters, told, upload, stored, moveInStore, decoding };
+  const fail = (error: Error) => {
+    failure = error;
+  };
+  return { adapters, told, upload, stored, moveInStore, decoding, forgotten, fail };
 }
 
 const summary: StoredAdapter["summary"] = {
@@ -82,7 +91,7 @@ const summary: StoredAdapter["summary"] = {
   ranks: null,
   modulesMatched: { count: 0, names: [] },
   modulesUnmatched: [],
-  sizeBytes: 0,
+  sizeBytes: fileBytes,
   decodedBytes: 0,
 };
 
@@ -161,7 +170,7 @@ test("a name ends where the store has it, in whatever order its versions are rea
 });
 
 test("a name stays where it is while its new version is read, and where that fails", async () => {
-  const { adapters, upload, decoding } = scene();
+  const { adapters, stored, upload, decoding, forgotten } = scene();
   await upload("a", "v1");
   const reading = Promise.withResolvers<void>();
   decoding.v2 = reading.promise;
@@ -171,6 +180,9 @@ test("a name stays where it is while its new version is read, and where that fai
   reading.reject(new Error("unreadable"));
   await assert.rejects(uploaded, /unreadable/);
   assert.equal(adapters.of(acme).get("a")?.version, "v1");
+  assert.equal(stored.get("acme a")?.version, "v1");
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(forgotten, ["v2"]);
 });
 
 test("what could never be in memory is not published", async () => {
@@ -236,14 +248,21 @@ test("the quota of adapters holds for uploads side by side, and lets a name move
   await assert.rejects(view.add({ id: "d", source }), { code: "quota_exceeded" });
 });
 
-test("the quota of bytes counts what is stored and what comes", async () => {
-  const { adapters } = scene();
-  const files = [{ name: "served-adapters.test.ts", path: import.meta.filename }];
-  const view = (storedBytes: number) => adapters.of(tenantOf("acme", { storedBytes }));
-  await view(1_000_000).add({ id: "a", source: { kind: "files", files } });
-  const { size } = await stat(import.meta.filename);
-  await assert.rejects(view(40 + size - 1).add({ id: "b", source: { kind: "files", files } }), {
-    code: "quota_exceeded",
-  });
-  await view(40 + size).add({ id: "b", source: { kind: "files", files } });
+test("the quota of bytes counts what is stored and what comes, and what is there already once", async () => {
+  const { adapters, upload } = scene();
+  const tenant = (storedBytes: number) => tenantOf("acme", { storedBytes });
+  await upload("a", "v1", tenant(fileBytes));
+  await assert.rejects(upload("b", "v2", tenant(2 * fileBytes - 1)), { code: "quota_exceeded" });
+  await upload("b", "v1", tenant(fileBytes));
+  await upload("c", "v2", tenant(3 * fileBytes));
+  assert.equal(adapters.of(acme).get("c")?.version, "v2");
+});
+
+test("a change that the store made and then failed is served as the store has it", async () => {
+  const { adapters, stored, upload, fail } = scene();
+  await upload("a", "v1");
+  fail(new Error("the answer was lost"));
+  await assert.rejects(upload("a", "v2"), /the answer was lost/);
+  assert.equal(stored.get("acme a")?.version, "v2");
+  assert.equal(adapters.of(acme).get("a")?.version, "v2");
 });

@@ -7,7 +7,7 @@ import {
   type ResidencyOptions,
   type VersionResidency,
 } from "../adapters-store/residency/residency.ts";
-import type { AdapterStore, Name, StoredAdapter } from "../adapters-store/store.ts";
+import type { AdapterStore, Addition, FoundAdapter, Name, StoredAdapter } from "../adapters-store/store.ts";
 import { KeyedTurns } from "../adapters-store/store-turns.ts";
 import { servedBytes } from "../kernels/site-adapter.ts";
 import type { Engine } from "../scheduler/engine.ts";
@@ -37,6 +37,7 @@ type StoreMethods =
   | "find"
   | "forget"
   | "get"
+  | "hasVersion"
   | "list"
   | "moveAlias"
   | "setPinned"
@@ -124,6 +125,33 @@ export class ServedAdapters {
   }
 
   /**
+   * Reads the version before a name means it, so that what cannot be read is refused and moves nothing. Throws as the
+   * store's `add`, and as AdapterResidency.prefetch.
+   */
+  async addToStore(addition: Addition): Promise<StoredAdapter> {
+    let found: FoundAdapter | null = null;
+    const ready = async (staged: FoundAdapter) => {
+      found = staged;
+      await this.prefetch(staged);
+    };
+    try {
+      return await this.options.store.add({ ...addition, ready });
+    } catch (error) {
+      if (found !== null) this.#dropUnnamed(found);
+      throw error;
+    }
+  }
+
+  /** Whatever becomes of a change of names in the store, they are served as they are there afterwards. */
+  async changing<T>(names: readonly Name[], change: () => Promise<T>): Promise<T> {
+    try {
+      return await change();
+    } finally {
+      for (const name of names) await this.refresh(name);
+    }
+  }
+
+  /**
    * Serves what the store says of a name now, once that could be read into the engine: after an upload, a move or a
    * deletion, of which several may be under way. Requests in flight keep their version, as former ones stay known.
    */
@@ -133,7 +161,8 @@ export class ServedAdapters {
     const stored = store.get(name);
     if (stored === undefined) this.names.drop(name);
     else {
-      await this.prefetch(stored);
+      // Where it cannot be read now, the first request for it tries again: the store's name has moved already.
+      await this.#background("prefetch", this.prefetch(stored));
       const current = store.get(name);
       if (current?.version === stored.version) this.serve(current); // else whoever moved it refreshes it
     }
@@ -192,7 +221,11 @@ export class ServedAdapters {
     this.#expiry.at(Math.max(nextMs, Date.now() + (isDone ? expiryPauseMs : expiryRetryMs)));
   }
 
-  async #background(what: string, work: Promise<void>): Promise<boolean> {
+  #dropUnnamed({ version }: FoundAdapter): void {
+    if (this.names.withVersion(version).length === 0) this.retire([version]);
+  }
+
+  async #background(what: string, work: Promise<unknown>): Promise<boolean> {
     try {
       await work;
       return true;

@@ -3,10 +3,11 @@
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { BackendOptions } from "../adapters-store/backends/index.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import type { Progress } from "../scheduler/engine.ts";
 import type { Device, Quantization } from "../scheduler/protocol.ts";
-import type { SchedulingOptions } from "../scheduler/scheduling-options.ts";
+import { maxAdaptersOf, type SchedulingOptions } from "../scheduler/scheduling-options.ts";
 import { createApp } from "./app.ts";
 import type { ServerContext, Serving } from "./context.ts";
 import { lockFolder } from "./folder-lock.ts";
@@ -30,6 +31,7 @@ export type ServeOptions = {
   readonly port: number; // 0 = any free one; RunningServer.url says which
   readonly admin: { readonly host: string; readonly port: number } | null; // null = no admin listener
   readonly keysFile: string | null; // null = everybody is one tenant, who may do everything
+  readonly refusesWebPages: boolean; // of other machines, and whoever calls the server by a name of another
   readonly modelDirectory: string;
   readonly modelName: string; // what requests call the base
   readonly adaptersDirectory: string | null; // its subfolders are PEFT directories, served from the start
@@ -45,6 +47,7 @@ export type ServeOptions = {
   readonly scheduling: SchedulingOptions;
   readonly maxConnections: number; // of the main listener
   readonly drainSeconds: number; // that answers under way have to end once the server closes
+  readonly adapterStorage?: BackendOptions | null; // default: the data directory
   readonly restartLimits?: RestartLimits;
   readonly logLevel: LogLevel;
 };
@@ -127,13 +130,14 @@ async function createContext(
   cleanup.defer(() => keyring.close());
   const metrics = new Metrics({
     baseName: options.modelName,
-    source: () => metricsSource(readiness, opened),
+    source: () => metricsSource(options, readiness, opened),
   });
   cleanup.defer(() => metrics.close());
   return {
     baseName: options.modelName,
     readiness,
     keyring,
+    refusesWebPages: options.refusesWebPages,
     limits: new RateLimits({
       // A request that needs them has got past `readiness.serving`, and may end while the server closes.
       tokensSince: (tenantId, seconds) => opened.usage!.tokensSince(tenantId, seconds),
@@ -156,13 +160,17 @@ async function lockData(directory: string): Promise<AsyncDisposable> {
   });
 }
 
-function metricsSource({ started }: Readiness<Serving>, { engine }: Readonly<Opened>) {
+function metricsSource(
+  { scheduling }: ServeOptions,
+  { started }: Readiness<Serving>,
+  { engine }: Readonly<Opened>,
+) {
   if (started === null || engine === null) return null;
   const { allAdapters } = started;
   return {
     stats: engine.stats,
     engineRestarts: engine.restarts,
-    maxRows: engine.model.maxRows,
+    maxAdapters: maxAdaptersOf(scheduling, engine.model.maxRows),
     adapters: allAdapters,
   };
 }

@@ -5,6 +5,7 @@ import type { Lease } from "../adapters-store/residency/residency.ts";
 import type {
   AdapterPage,
   Addition,
+  FoundAdapter,
   Name,
   Removal,
   StoredAdapter,
@@ -17,7 +18,7 @@ import type { ResidencyInfo, ServedAdapter, ServedAdapters } from "./served-adap
 import { InsufficientRoleError } from "./tenancy/errors.ts";
 import { roleCovers, type Tenant } from "./tenancy/tenant.ts";
 
-export type NewAdapter = Omit<Addition, "owner" | "check">;
+export type NewAdapter = Omit<Addition, "owner" | "check" | "ready">;
 
 export type AdapterMove = {
   readonly id: string;
@@ -109,24 +110,23 @@ export class TenantAdapters {
    * everybody uses, or AdapterError with the store's reason.
    */
   add(addition: NewAdapter): Promise<StoredAdapter> {
-    const { id, alias, source, shared, pin } = addition;
+    const { id, alias, shared, pin } = addition;
     const ids = alias === undefined ? [id] : [id, alias];
     if (shared !== undefined && !roleCovers(this.#tenant.role, "admin"))
       throw new InsufficientRoleError("admin");
     return this.#takeTurn(async () => {
       for (const each of ids) this.#checkChange(each);
       this.#limits.checkNames(ids);
-      await this.#limits.checkBytes(source);
-      const added = await this.#store.add({
-        ...addition,
-        owner: this.#tenant.id,
-        check: ({ decodedBytes }) => {
-          this.#served.residency.assertFits(decodedBytes);
-          for (const each of ids) this.#limits.checkPins(each, decodedBytes, each === id ? pin : undefined);
-        },
-      });
-      for (const each of ids) await this.#served.refresh(this.#name(each));
-      return added;
+      const check = (found: FoundAdapter) => {
+        const { decodedBytes } = found.summary;
+        this.#served.residency.assertFits(decodedBytes);
+        this.#limits.checkBytes(found);
+        for (const each of ids) this.#limits.checkPins(each, decodedBytes, each === id ? pin : undefined);
+      };
+      return this.#served.changing(
+        ids.map((each) => this.#name(each)),
+        () => this.#served.addToStore({ ...addition, owner: this.#tenant.id, check }),
+      );
     });
   }
 
@@ -139,9 +139,8 @@ export class TenantAdapters {
       const target = this.version(id, version);
       this.#limits.checkPins(alias, target.summary.decodedBytes);
       await this.#served.prefetch(target);
-      const moved = await this.#store.moveAlias(this.#name(alias), target.version);
-      await this.#served.refresh(moved);
-      return moved;
+      const name = this.#name(alias);
+      return this.#served.changing([name], () => this.#store.moveAlias(name, target.version));
     });
   }
 
@@ -155,9 +154,8 @@ export class TenantAdapters {
       await residency.pin(version); // before it is written down, as it may not fit
     }
     try {
-      const changed = await this.#store.setPinned(this.#name(id), pinned);
-      await this.#served.refresh(changed);
-      return changed;
+      const name = this.#name(id);
+      return await this.#served.changing([name], () => this.#store.setPinned(name, pinned));
     } catch (error) {
       await this.#served.keepPins(version);
       throw error;
@@ -176,7 +174,7 @@ export class TenantAdapters {
   async remove(id: string, { force }: { readonly force: boolean }): Promise<void> {
     const adapter = this.#own(id);
     if (!force) for (const { version } of this.versions(id)) this.#refuseUsed(adapter, version);
-    await this.#finish(adapter, await this.#store.delete(this.#name(id)));
+    await this.#finish(adapter, () => this.#store.delete(this.#name(id)));
   }
 
   /** As `remove`; throws also `adapter_version_unknown`, `adapter_version_current`. */
@@ -184,7 +182,7 @@ export class TenantAdapters {
     const adapter = this.#own(id);
     this.version(id, version);
     if (!force && version !== adapter.version) this.#refuseUsed(adapter, version);
-    await this.#finish(adapter, await this.#store.deleteVersion(this.#name(id), version));
+    await this.#finish(adapter, () => this.#store.deleteVersion(this.#name(id), version));
   }
 
   get #store() {
@@ -234,8 +232,8 @@ export class TenantAdapters {
     );
   }
 
-  async #finish(name: Name, { unnamed }: Removal): Promise<void> {
-    await this.#served.refresh(name);
+  async #finish(name: Name, removal: () => Promise<Removal>): Promise<void> {
+    const { unnamed } = await this.#served.changing([name], removal);
     this.#served.retire(unnamed);
   }
 }

@@ -1,6 +1,6 @@
 // For tests: writes archives entry by entry, also ones that no well-meaning program makes.
 
-import { crc32, deflateRawSync } from "node:zlib";
+import { crc32, deflateRawSync, gzipSync } from "node:zlib";
 
 export type FixtureEntry = {
   readonly name: string;
@@ -61,4 +61,8 @@ export function zipOf(entries: readonly FixtureEntry[]): Buffer {
   return Buffer.concat([...locals, listed, end]);
 }
 
-export const archiveWriters = { tar: tarOf, zip: zipOf };
+export const archiveWriters = {
+  tar: tarOf,
+  "tar.gz": (entries: readonly FixtureEntry[]) => gzipSync(tarOf(entries)),
+  zip: zipOf,
+};

@@ -1,7 +1,6 @@
 // Unpacks an archive of one adapter into a folder, within limits. Where the bytes go is never the archive's
 // choice: files are numbered, and their names are only checked and told.
 
-import { createWriteStream } from "node:fs";
 import { mkdir, open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -63,7 +62,7 @@ async function formatOf(path: string): Promise<ArchiveFormat> {
   const known = Object.keys(archiveFormats).map((name) => `.${name}`);
   throw new AdapterError(
     "archive_format_unknown",
-    `the archive is of no known format; send ${known.join(" or ")}, not compressed any further`,
+    `the archive is of no known format; send one of ${known.join(", ")}`,
   );
 }
 
@@ -91,7 +90,8 @@ async function write(entry: ArchiveEntry, path: string, limitBytes: number): Pro
       yield chunk;
     }
   };
-  await pipeline(limited, createWriteStream(path, { flags: "wx" }));
+  const file = await open(path, "wx"); // there before anything can fail, so that whoever removes the folder finds it
+  await pipeline(limited, file.createWriteStream());
   return sizeBytes;
 }
 

@@ -3,11 +3,14 @@ import { test } from "node:test";
 import { MetricsText } from "./metrics-text.ts";
 import { activeRequests, balanceChecks, memoryCheck } from "./soak-balance.ts";
 
-const metrics = (stop: number, abort: number, refused: number) =>
+const metrics = (stop: number, abort: number, refused: number, submitted = stop + abort + refused) =>
   new MetricsText(`# HELP vllm:request_success_total Requests that ended, by reason.
 # TYPE vllm:request_success_total counter
 vllm:request_success_total{model_name="tiny",finished_reason="stop"} ${stop}
 vllm:request_success_total{model_name="a \\"b\\", {c}",finished_reason="abort"} ${abort}
+cotenant_requests_submitted_total{model_name="tiny"} ${submitted}
+cotenant_requests_cancelled_total{model_name="tiny"} ${abort}
+cotenant_requests_refused_total{model_name="tiny",code="queue_full"} ${refused}
 cotenant_http_requests_total{route="/v1/completions",method="POST",status="404"} ${refused}
 cotenant_http_requests_total{route="/v1/completions",method="POST",status="499"} 70
 cotenant_http_requests_total{route="/v1/models",method="GET",status="404"} 80
@@ -31,9 +34,15 @@ test("metrics are read by name and labels", () => {
 test("counters balance only where each request has one end", () => {
   const passed = (refused: number, other: number) =>
     balanceChecks(metrics(5, 1, 2), metrics(15, 4, 6), { refused, other }).map((check) => check.passed);
-  assert.deepEqual(passed(4, 13), [true, true]);
-  assert.deepEqual(passed(4, 14), [false, true]); // one was lost
-  assert.deepEqual(passed(3, 13), [true, false]);
+  assert.deepEqual(passed(4, 13), [true, true, true]);
+  assert.deepEqual(passed(4, 14), [true, false, true]); // one was lost
+  assert.deepEqual(passed(3, 13), [true, true, false]);
+  const after = metrics(15, 4, 6, 26); // one has no end
+  const checks = balanceChecks(metrics(5, 1, 2), after, { refused: 4, other: 13 });
+  assert.deepEqual(
+    checks.map((check) => check.passed),
+    [false, true, true],
+  );
 });
 
 test("a server without the gauges is refused", () => {

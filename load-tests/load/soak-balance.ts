@@ -18,6 +18,10 @@ export function balanceChecks(before: MetricsText, after: MetricsText, client: S
   const refused = grown(refusedRequests);
   return [
     atMost(0, {
+      name: "choices that the engine was given, minus those finished, cancelled and refused",
+      value: Math.abs(grown(unendedChoices)),
+    }),
+    atMost(0, {
       name: "requests submitted and not refused, minus those the server counts as ended",
       value: Math.abs(client.other - ended),
     }),
@@ -26,6 +30,17 @@ export function balanceChecks(before: MetricsText, after: MetricsText, client: S
       value: Math.abs(client.refused - refused),
     }),
   ];
+}
+
+/** Those under way, where each has one end. Throws ScenarioError where the server does not say. */
+function unendedChoices(metrics: MetricsText): number {
+  const submitted = metrics.sum("cotenant_requests_submitted_total");
+  if (submitted === null)
+    throw new ScenarioError("soak reads cotenant_requests_submitted_total from /metrics, which has none");
+  const finished = metrics.sum("vllm:request_success_total", (labels) => labels.finished_reason !== "abort");
+  const cancelled = metrics.sum("cotenant_requests_cancelled_total");
+  const refused = metrics.sum("cotenant_requests_refused_total");
+  return submitted - (finished ?? 0) - (cancelled ?? 0) - (refused ?? 0);
 }
 
 function refusedRequests(metrics: MetricsText): number {

@@ -151,11 +151,11 @@ function createLoraInfo(instruments: Instruments, { source }: SourceOptions): vo
     read() {
       const from = source();
       if (from === null) return [];
-      const { adapters, maxRows, stats } = from;
+      const { adapters, maxAdapters, stats } = from;
       const names = (versions: readonly string[]) =>
         [...new Set(versions.flatMap((version) => adapters.namesOf(version)))].join(",");
       const labels = {
-        max_lora: String(maxRows), // every row can have an adapter of its own
+        max_lora: String(maxAdapters),
         running_lora_adapters: names(stats.runningAdapters),
         waiting_lora_adapters: names(stats.waitingAdapters),
       };

@@ -8,7 +8,7 @@ import type { Instruments, Labels } from "./instruments.ts";
 export type MetricsSource = {
   readonly stats: EngineStats;
   readonly engineRestarts: number;
-  readonly maxRows: number;
+  readonly maxAdapters: number; // different ones in one batch
   readonly adapters: Pick<ServedAdapters, "namesOf"> & {
     readonly list: () => readonly Pick<ReturnType<ServedAdapters["list"]>[number], "summary">[];
     readonly residency: Pick<AdapterResidency, "recent" | "stats">;

@@ -47,6 +47,7 @@ test("defaults", () => {
     batchInvariant: "no",
     hostCacheBytes: null,
     loraDirectory: null,
+    adapterStore: null,
     maxConnections: 2048,
     drainSeconds: 30,
     logLevel: "info",
@@ -65,10 +66,12 @@ test("flag wins over environment, environment over config file", (context) => {
 });
 
 test("every option can be given by flag, environment and file", (context) => {
-  const samples = { string: "sample", number: "7" };
+  const samples: Record<string, string> = { string: "sample", number: "7", URL: "s3://sample" };
   for (const name of optionNames) {
     const { placeholder, jsonType } = optionsTable[name];
-    const text = placeholder.includes("|") ? placeholder.split("|").at(-1)! : samples[jsonType];
+    const text = placeholder.includes("|")
+      ? placeholder.split("|").at(-1)!
+      : (samples[placeholder] ?? samples[jsonType]!);
     const content = JSON.stringify({ [keyOf(name)]: jsonType === "number" ? Number(text) : text });
     const expected = readOptions([`--${keyOf(name)}`, text], home);
     assert.equal(String(expected[name]), text);

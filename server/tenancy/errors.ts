@@ -32,6 +32,28 @@ export class InsufficientRoleError extends RequestError {
   }
 }
 
+const pagesRemedy =
+  "Without keys only programs on its own machine may use this server. Start it with --keys FILE, or, where a proxy keeps strangers out, with --insecure-no-keys yes.";
+
+/** Repeats nothing of the header: it is a stranger's. */
+export class ForeignHostError extends RequestError {
+  constructor() {
+    super(
+      "foreign_host",
+      `The Host header names another machine; call the server as 127.0.0.1, localhost or [::1]. ${pagesRemedy}`,
+    );
+  }
+}
+
+export class ForeignOriginError extends RequestError {
+  constructor() {
+    super(
+      "foreign_origin",
+      `The Origin header says that a web page of another machine sent this. ${pagesRemedy}`,
+    );
+  }
+}
+
 /** A limit that time lifts; `retryAfterMs` is null where the request alone is above it. */
 export class RateLimitError extends RequestError {
   readonly retryAfterMs: number | null;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkExposure } from "./exposure.ts";
+import { checkExposure, isLocalOnly } from "./exposure.ts";
 
 const local = {
   host: "127.0.0.1",
@@ -29,4 +29,10 @@ test("the admin listener's address counts where there is one", () => {
   const wide = { ...local, adminHost: "0.0.0.0" };
   assert.ok(checkExposure(wide));
   assert.throws(() => checkExposure({ ...wide, adminPort: 0 }), { code: "keys_missing" });
+});
+
+test("web pages are kept out where no key and no proxy does it", () => {
+  assert.equal(isLocalOnly(local), true);
+  assert.equal(isLocalOnly({ ...local, keys: "keys.json" }), false);
+  assert.equal(isLocalOnly({ ...local, insecureNoKeys: "yes" }), false);
 });

@@ -5,6 +5,11 @@ import type { Options } from "../options.ts";
 
 const loopback = /^(localhost|127(\.\d+){3}|::1)$/;
 
+/** Whether nobody but this machine's own programs are to use the server, which `checkExposure` has let start. */
+export function isLocalOnly({ keys, insecureNoKeys }: Pick<Options, "keys" | "insecureNoKeys">): boolean {
+  return keys === null && insecureNoKeys === "no";
+}
+
 /** What to tell whoever starts the server, if anything. Throws UsageError where strangers would need no key. */
 export function checkExposure(
   options: Pick<Options, "host" | "adminHost" | "adminPort" | "keys" | "insecureNoKeys">,

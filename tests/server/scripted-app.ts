@@ -50,6 +50,7 @@ export type ScriptedApp = {
 export type ScriptedOptions = {
   readonly text?: TextModel;
   readonly keyring?: Keyring; // default: no keys
+  readonly refusesWebPages?: boolean;
   readonly logger?: Logger;
   readonly store?: ServedAdaptersOptions["store"]; // default: a scripted one, which keeps what is uploaded
   readonly loraDirectory?: string;
@@ -108,6 +109,7 @@ function scriptedStore(): ServedAdaptersOptions["store"] {
     usage: () => ({ adapters: 0, versions: 0, sizeBytes: 0 }),
     list: () => ({ adapters: [...stored.values()], next: null }),
     versions: (name) => [get(name)!],
+    hasVersion: () => false,
     delete: unscripted,
     deleteVersion: unscripted,
     expire: unscripted,
@@ -152,6 +154,7 @@ export async function scriptedApp(
     baseName: "tiny",
     readiness,
     keyring: options.keyring ?? openToAll,
+    refusesWebPages: options.refusesWebPages ?? false, // requests that go past sockets have no Host
     limits: new RateLimits({ tokensSince: (tenantId, seconds) => usage.tokensSince(tenantId, seconds) }),
     requests: new RunningRequests(),
     metrics: new Metrics({ baseName: "tiny", source: () => null }),

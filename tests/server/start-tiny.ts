@@ -29,6 +29,7 @@ export async function startTiny(overrides: Partial<ServeOptions> = {}): Promise<
     port: 0,
     admin: null,
     keysFile: null,
+    refusesWebPages: overrides.keysFile === undefined,
     modelDirectory: join(repository, "models/tiny"),
     modelName: tinyName,
     adaptersDirectory: null,

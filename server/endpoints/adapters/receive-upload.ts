@@ -1,11 +1,9 @@
 // Reads an upload's multipart body: its files go to a folder as they arrive, in numbered files, and its fields are
 // kept as text. Knows which fields there are, not what they mean.
 
-import { createReadStream, createWriteStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { createGunzip } from "node:zlib";
 import type { AdapterSource, NamedFile } from "../../../adapters-store/store.ts";
 import { BodyTooLargeError, InvalidFieldError, UnknownFieldError } from "../../errors.ts";
 import { type MultipartPart, readMultipart } from "../../multipart.ts";
@@ -25,9 +23,6 @@ const limits = { sizeBytes: 2 ** 31, parts: 64 };
 const fieldLimitBytes = 64 * 1024;
 const fileNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-/** As archives/unpack.ts has them for archives: weights hardly shrink. */
-const gunzipLimits = { ratio: 100, freeBytes: 2 ** 24, totalBytes: 2 ** 32 };
-
 /** Throws MalformedMultipartError, BodyTooLargeError, InvalidFieldError and UnknownFieldError. */
 export async function receiveUpload(raw: Request, quarantine: Quarantine): Promise<ReceivedUpload> {
   const fields: Record<string, string> = Object.create(null);
@@ -38,7 +33,7 @@ export async function receiveUpload(raw: Request, quarantine: Quarantine): Promi
     else if (part.name in fields) throw new InvalidFieldError(part.name, "is given twice; give it once");
     else fields[part.name] = await readField(part);
   }
-  return { fields, source: await sourceOf(files, quarantine) };
+  return { fields, source: sourceOf(files) };
 }
 
 async function receiveFile(
@@ -51,7 +46,8 @@ async function receiveFile(
   }
   // The client's name is only a label; where the bytes go is the server's choice.
   const path = join(directory, String(index));
-  await pipeline(content, createWriteStream(path, { flags: "wx" }), { signal });
+  const file = await open(path, "wx"); // there before anything can fail, so that whoever removes the folder finds it
+  await pipeline(content, file.createWriteStream(), { signal });
   return { name: fileName, path };
 }
 
@@ -71,7 +67,7 @@ async function readField({ name, content }: MultipartPart): Promise<string> {
 }
 
 /** One file that is named as an archive is one; else the files are the adapter's own. */
-async function sourceOf(files: readonly NamedFile[], quarantine: Quarantine): Promise<AdapterSource> {
+function sourceOf(files: readonly NamedFile[]): AdapterSource {
   const [first] = files;
   if (first === undefined) {
     throw new InvalidFieldError(
@@ -80,29 +76,6 @@ async function sourceOf(files: readonly NamedFile[], quarantine: Quarantine): Pr
     );
   }
   if (files.length > 1) return { kind: "files", files };
-  if (/\.(tar|zip)$/i.test(first.name)) return { kind: "archive", path: first.path };
-  if (/\.(tar\.gz|tgz)$/i.test(first.name)) return { kind: "archive", path: await gunzip(first, quarantine) };
+  if (/\.(tar|tar\.gz|tgz|zip)$/i.test(first.name)) return { kind: "archive", path: first.path };
   return { kind: "files", files };
-}
-
-async function gunzip({ path }: NamedFile, { directory, signal }: Quarantine): Promise<string> {
-  const unpacked = join(directory, "unpacked");
-  const { ratio, freeBytes, totalBytes } = gunzipLimits;
-  const limitBytes = Math.min(totalBytes, freeBytes + ratio * (await stat(path)).size);
-  const limited = async function* (chunks: AsyncIterable<Uint8Array>) {
-    let sizeBytes = 0;
-    for await (const chunk of chunks) {
-      sizeBytes += chunk.byteLength;
-      if (sizeBytes > limitBytes) throw new BodyTooLargeError(limitBytes);
-      yield chunk;
-    }
-  };
-  try {
-    const target = createWriteStream(unpacked, { flags: "wx" });
-    await pipeline(createReadStream(path), createGunzip(), limited, target, { signal });
-  } catch (cause) {
-    if (!(cause instanceof Error) || !("code" in cause) || !String(cause.code).startsWith("Z_")) throw cause;
-    throw new InvalidFieldError("files[0]", `is not gzip, or damaged (${cause.message}); make it again`);
-  }
-  return unpacked;
 }
