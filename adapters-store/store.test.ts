@@ -52,6 +52,24 @@ test("an added adapter is listed, decoded, and there after a restart", async () 
   assert.deepEqual(left("quarantine"), []);
 });
 
+test("what is refused once it could be decoded leaves nothing, and moves no name", async () => {
+  const first = await add({});
+  const ready = async ({ version }: { readonly version: string }) => {
+    assert.equal((await store.decode(version)).modules.length, 3);
+    throw new Error("refused");
+  };
+  await assert.rejects(add({ content: content(9), ready }), /refused/);
+  await assert.rejects(add({ ready }), /refused/);
+  for (const reopen of [false, true]) {
+    if (reopen) store = await open();
+    assert.deepEqual(store.all(), [first]);
+    assert.equal(store.hasVersion(defaultOwner, first.version), true);
+    assert.equal((await store.decode(first.version)).modules.length, 3);
+    assert.deepEqual(left("versions"), [first.version]);
+    assert.deepEqual(left("quarantine"), []);
+  }
+});
+
 test("the same bytes change nothing; other bytes move the name and leave the old version", async () => {
   const first = await add({});
   assert.deepEqual(await add({}), first);

@@ -29,7 +29,7 @@ const usage = `npm run working-set -- --model DIR [flags]
   --rank R           of the adapters, on all projections (16)
   --compress METHOD  how they are stored: none, int8 or compeft, with 5% of the values (none)
   --output N         tokens of an answer (32); prompts have 64
-  --seconds N        of each setting in each round (5)
+  --seconds N        of each setting in each round (10)
   --rounds N         (3)
   --percent N        of the first setting's speed that the others must reach (50)`;
 
@@ -41,7 +41,7 @@ const model = commandLine.string("model");
 const slots = commandLine.whole("slots", 8);
 const rank = commandLine.whole("rank", 16);
 const outputTokens = commandLine.whole("output", 32);
-const seconds = commandLine.whole("seconds", 5);
+const seconds = commandLine.whole("seconds", 10);
 const rounds = commandLine.whole("rounds", 3);
 const leastRatio = commandLine.whole("percent", 50) / 100;
 const compress = commandLine.string("compress", "none");
@@ -129,11 +129,14 @@ async function measure(client: HttpClient, setting: Setting, round: number): Pro
     await calls.post(adapterId(index), "prefetch");
   }
   const over = new AbortController();
+  const begun = Promise.withResolvers<void>();
   const clients = Array.from({ length: slots }, async (_, index) => {
     const random = new Random(round, index, setting.adapters);
+    await complete(client, choose(random), random);
+    begun.resolve();
     while (!over.signal.aborted) await complete(client, choose(random), random);
   });
-  await delay(1000); // until every row decodes
+  await Promise.race([begun.promise, Promise.all(clients)]); // all rows have read their prompts: no cold start counts
   const before = await counters(client);
   await delay(seconds * 1000);
   const after = await counters(client);
@@ -143,6 +146,8 @@ async function measure(client: HttpClient, setting: Setting, round: number): Pro
   setting.tokens += after.tokens - before.tokens;
   setting.loads += after.loads - before.loads;
   setting.seconds += (after.atMs - before.atMs) / 1000;
+  const perSecond = (after.tokens - before.tokens) / ((after.atMs - before.atMs) / 1000);
+  console.log(`round ${round}, ${setting.adapters} adapters: ${perSecond.toFixed(1)} tokens/s`);
 }
 
 async function complete(client: HttpClient, adapter: number, random: Random): Promise<void> {

@@ -29,9 +29,13 @@ export function checkRequest(request: GenerationRequest, context: CheckContext):
   }
   const rows = Math.min(runner.maxRows, tenant.rowsAtOnce ?? runner.maxRows);
   if (members.length === 0 || members.length > rows || versions.length > context.maxAdapters) {
+    const remedy =
+      request.blend?.type === "compare"
+        ? "ask the operator for more"
+        : 'blend fewer, or add their weights up instead (mode "linear")';
     return refusal(
       "too_many_adapters",
-      `${members.length} models side by side need a row each, and ${rows} rows with ${context.maxAdapters} adapters are the most that one request can have; blend fewer, or add their weights up instead (mode "linear")`,
+      `${members.length} models side by side need a row each, and ${rows} rows with ${context.maxAdapters} adapters are the most that one request can have; ${remedy}`,
     );
   }
   const virtualTokens = Math.max(

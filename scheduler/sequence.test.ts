@@ -77,6 +77,16 @@ test("a prompt in chunks asks for the logits of its last token only", () => {
   assert.equal(sequence.nextTokenId, 11);
 });
 
+test("a blend is charged for each of its rows", () => {
+  const members = ["v1", "v2", null].map((adapterVersion) => ({ adapterVersion, weight: 1 }));
+  const { sequence } = prefilled(
+    { promptTokenIds: [5, 6, 7, 8, 9], blend: { type: "logits", members } },
+    preferring(11),
+  );
+  assert.deepEqual(sequence.newlyServed(), { inputTokens: 15, outputTokens: 3 });
+  assert.deepEqual(sequence.newlyServed(), { inputTokens: 0, outputTokens: 0 });
+});
+
 test("what is cached of a prompt is reported once, is not charged, and the rest is cut at the same places", () => {
   const sequence = new Sequence(requestOf({ promptTokenIds: [5, 6, 7, 8, 9] }), { ...none, chunkTokens: 2 });
   assert.deepEqual(sequence.start(2), [{ type: "cached", tokens: 2 }]);

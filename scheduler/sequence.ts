@@ -201,13 +201,14 @@ export class Sequence {
     return this.#fed < this.#generated.length ? [] : this.#draw(logits);
   }
 
-  /** Tokens that were computed for the first time since the last call. */
+  /** Tokens that were computed for the first time since the last call, in all of its rows. */
   newlyServed(): ServedTokens {
     const inputTokens = Math.max(this.#charged.inputTokens, this.#computedTokens);
     const outputTokens = this.#generated.length;
+    const rows = this.members.length; // each reads and generates all of them
     const served = {
-      inputTokens: inputTokens - this.#charged.inputTokens,
-      outputTokens: outputTokens - this.#charged.outputTokens,
+      inputTokens: rows * (inputTokens - this.#charged.inputTokens),
+      outputTokens: rows * (outputTokens - this.#charged.outputTokens),
     };
     this.#charged = { inputTokens, outputTokens };
     return served;

@@ -37,7 +37,7 @@ export type Serving = {
   readonly text: TextModel;
   /** What a tenant may see and call: its own adapters and the shared ones. */
   readonly adaptersOf: (tenant: Tenant) => TenantAdapters;
-  readonly allAdapters: Pick<ServedAdapters, "list" | "namesOf" | "residency">; // every tenant's: for metrics, never for an answer
+  readonly allAdapters: Pick<ServedAdapters, "deviceHits" | "list" | "namesOf" | "residency">; // every tenant's: for metrics, never for an answer
   readonly compositions: Compositions;
   readonly deriver: Pick<AdapterDeriver, "compress" | "merge">;
   readonly derived: DerivedVersions; // versions that the deriver makes for requests

@@ -30,6 +30,8 @@ const statusByCode: Readonly<Record<string, number>> = {
   malformed_json: 400,
   invalid_token_id: 400,
   adapters_conflict: 400,
+  too_many_adapters: 400,
+  request_too_large: 400,
   malformed_multipart: 400,
   context_length_exceeded: 400,
   untokenizable_text: 400,

@@ -45,17 +45,32 @@ const residencyStats = {
   loadFailures: 0,
   evictions: 1,
 };
+const idle = {
+  state: "resident",
+  leases: 0,
+  isPinned: false,
+  hits: 0,
+  misses: 0,
+  loads: 0,
+  lastUsedMs: null,
+} as const;
 const noVersions: VersionResidency[] = [];
 const adapters = {
-  list: () => [served(100, 400), served(50, 200), served(50, 200)],
+  list: () => [served("v1", 100, 400), served("v2", 50, 200), served("v2", 50, 200)],
+  deviceHits: 4,
   namesOf: names,
-  residency: { stats: () => residencyStats, recent: (limit: number) => noVersions.slice(0, limit) },
+  residency: {
+    stats: () => residencyStats,
+    recent: (limit: number) => noVersions.slice(0, limit),
+    info: (version: string) => ({ ...idle, version, sizeBytes: version === "v1" ? 400 : 200 }),
+  },
 };
 const source = { stats, engineRestarts: 0, maxAdapters: 3, adapters };
 
-function served(sizeBytes: number, decodedBytes: number) {
+function served(version: string, sizeBytes: number, decodedBytes: number) {
   const modulesMatched = { count: 1, names: [] };
   return {
+    version,
     summary: { kinds: [], ranks: null, modulesMatched, modulesUnmatched: [], sizeBytes, decodedBytes },
   };
 }
@@ -70,10 +85,13 @@ test("gauges and totals show the engine's snapshot, scrape after scrape", async 
     'vllm:kv_cache_usage_perc{model_name="base"} 0.25',
     'cotenant_engine_steps_total{model_name="base"} 10',
     'cotenant_adapters_registered{model_name="base"} 3',
-    'cotenant_adapter_hits_total{model_name="base",tier="host"} 7',
+    'cotenant_adapter_hits_total{model_name="base",tier="host"} 3',
+    'cotenant_adapter_hits_total{model_name="base",tier="device"} 4',
     'cotenant_adapter_hits_total{model_name="base",tier="store"} 2',
     'cotenant_adapter_loads_total{model_name="base",tier="device"} 3',
     'cotenant_adapter_resident_bytes{model_name="base",tier="host"} 600',
+    'cotenant_adapter_resident_bytes{model_name="base",tier="device"} 600',
+    'cotenant_adapter_resident_bytes{model_name="base",tier="store"} 150',
     'cotenant_adapter_compression_ratio{model_name="base"} 4',
     'vllm:cache_config_info{model_name="base",block_size="128",num_gpu_blocks="1"} 1',
   ]) {

@@ -32,7 +32,7 @@ export const optionsTable = {
   insecureNoKeys: choice({
     choices: ["no", "yes"],
     default: "no",
-    help: "yes lets others reach a server without --keys: where a proxy or the network keeps strangers out.",
+    help: "yes lets others reach a server without --keys, by any name: where a proxy or the network keeps strangers out.",
   }),
   adminHost: text({
     placeholder: "ADDRESS",

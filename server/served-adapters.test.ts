@@ -153,6 +153,8 @@ test("what the store has is known at once and read when it is wanted", async () 
   assert.equal(adapters.residencyOf("v7")?.tier, "host");
   adapters.serve(versionOf("acme", "d", "on device"));
   assert.equal(adapters.residencyOf("on device")?.tier, "device");
+  for (let use = 0; use < 2; use++) (await view.lease(["on device"])).release();
+  assert.equal(adapters.deviceHits, 1); // the first one had to be read
   assert.equal(adapters.residencyOf("v100"), undefined);
 });
 

@@ -65,6 +65,7 @@ export class ServedAdapters {
   readonly turns = new KeyedTurns(); // of uploads, by tenant, so that quotas hold
   readonly derived: DerivedVersions;
   readonly options: ServedAdaptersOptions;
+  deviceHits = 0; // of the residency's hits, those whose adapters held device slots
   readonly #servedTo = new Map<string, Set<string | typeof everybody>>(); // by version, as long as it is known
   readonly #expiry = new WakeUp(() => void this.#expire());
 
@@ -111,6 +112,14 @@ export class ServedAdapters {
     const isOnDevice = this.options.engine.stats.residentAdapters.includes(version);
     const isInHost = info.state === "resident" || info.state === "draining";
     return { ...info, tier: isOnDevice ? "device" : isInHost ? "host" : "store" };
+  }
+
+  /** To be told right before versions are leased for a request. */
+  noteWanted(versions: readonly string[]): void {
+    for (const version of new Set(versions)) {
+      const info = this.residencyOf(version);
+      if (info?.tier === "device" && info.state === "resident") this.deviceHits++;
+    }
   }
 
   /** Makes a version of the store callable by its id. It is read when the first request wants it. */

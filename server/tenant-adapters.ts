@@ -62,6 +62,7 @@ export class TenantAdapters {
       for (const endOne of ends) endOne();
     };
     try {
+      this.#served.noteWanted(versions);
       const lease = await derived.leaseAll(versions, signal);
       const release = () => {
         lease.release();

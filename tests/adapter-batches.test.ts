@@ -1,12 +1,14 @@
 // Rows with different adapters in one batch against the same requests alone, over adapter popularity, kinds, ranks,
-// targets and layers, with rows that join and leave at random steps. The base's output survives all of it bit
-// for bit.
+// targets and layers, with and without prefix reuse, with rows that join and leave at random steps. The base's
+// output survives all of it bit for bit.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
+import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
+import { prefixBlockTokens } from "../kernels/cpu/prefix-cache.ts";
 import { assignSlots } from "../kernels/cpu/slot-sharing.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
+import type { Logits } from "../kernels/model-runner.ts";
 import { referenceForward } from "../kernels/reference/forward.ts";
 import { tolerances } from "../kernels/reference/tolerances.ts";
 import { randomAt } from "../kernels/sampling/random.ts";
@@ -60,15 +62,23 @@ type Request = {
   readonly prompt: readonly number[];
   readonly text: readonly number[]; // decoded after the prompt, given so that a difference cannot spread
   readonly joinStep: number;
+  readonly scope: string | null; // of the prefix cache; null = without it
 };
 
-function randomRequests(pattern: keyof typeof popularity): Request[] {
+type Mode = {
+  readonly pattern: keyof typeof popularity;
+  readonly reuse: boolean; // whether prompts begin alike, and take from the prefix cache what was computed before
+};
+
+function randomRequests({ pattern, reuse }: Mode): Request[] {
   const random = randomFrom(Object.keys(popularity).indexOf(pattern));
   const tokens = (count: number) => Array.from({ length: count }, () => 4 + Math.floor(random() * 150));
+  const shared = reuse ? tokens(prefixBlockTokens) : [];
   return Array.from({ length: 22 }, (_, index) => ({
     id: `${pattern}-${index}`,
+    scope: reuse ? "everybody" : null,
     version: popularity[pattern](index, random),
-    prompt: tokens(1 + Math.floor(random() * 20)),
+    prompt: [...shared, ...tokens(1 + Math.floor(random() * 20))],
     text: tokens(4 + Math.floor(random() * 8)),
     joinStep: index < 13 ? 0 : Math.floor(random() * 8),
   }));
@@ -80,30 +90,39 @@ const maxRows = 16;
 for (const name of ["llama", "gemma3"]) {
   test(name, async (t) => {
     const golden = goldenCase(name);
-    const { base, runner } = await openGolden(golden, { cacheDirectory, maxRows });
+    const { base } = await openGolden(golden, { cacheDirectory });
+    const runner = new CpuRunner(base, { maxRows, maxContext: 512, maxPrefixBytes: 2 ** 26 });
     const baseBefore = await runAlone(runner, baseRequest);
     for (let index = 0; index < adapterCount; index++) {
       runner.addAdapter(versionOf(index), randomAdapter(adapterTargets(base.config), index));
     }
     const rowsPerSlot = new Set<number>();
     for (const pattern of Object.keys(popularity) as (keyof typeof popularity)[]) {
-      await t.test(pattern, async () => {
-        const requests = randomRequests(pattern);
-        const { logprobs, mostRows } = await runTogether(runner, requests, rowsPerSlot);
-        assert.ok(mostRows >= 12, `only ${mostRows} rows were ever in one step`);
-        for (const request of requests) {
-          const alone = await runAlone(runner, request);
-          const batched = logprobs.get(request.id)!;
-          assert.equal(batched.length, alone.length);
-          for (const [step, expected] of alone.entries()) {
-            const worst = distance(batched[step]!, expected);
-            assert.ok(
-              worst <= tolerances.batchedLogprobs,
-              `${request.id} (${request.version}), step ${step}: ${worst}`,
-            );
+      for (const reuse of [false, true]) {
+        await t.test(`${pattern}${reuse ? ", with prefix reuse" : ""}`, async () => {
+          const requests = randomRequests({ pattern, reuse });
+          const before = runner.stats().prefixHitTokens;
+          const { logprobs, mostRows } = await runTogether(runner, requests, rowsPerSlot);
+          assert.ok(mostRows >= 12, `only ${mostRows} rows were ever in one step`);
+          // Whoever comes after another with the same adapter finds its block, unless that has a soft prompt in front.
+          const again = requests.length - new Set(requests.map(({ version }) => version)).size;
+          const found = (runner.stats().prefixHitTokens - before) / prefixBlockTokens;
+          if (reuse) assert.ok(found >= again / 2, `${found} of ${again} prefixes were reused`);
+          else assert.equal(found, 0);
+          for (const request of requests) {
+            const alone = await runAlone(runner, { ...request, scope: null });
+            const batched = logprobs.get(request.id)!;
+            assert.equal(batched.length, alone.length);
+            for (const [step, expected] of alone.entries()) {
+              const worst = distance(batched[step]!, expected);
+              assert.ok(
+                worst <= tolerances.batchedLogprobs,
+                `${request.id} (${request.version}), step ${step}: ${worst}`,
+              );
+            }
           }
-        }
-      });
+        });
+      }
     }
     await t.test("one row per slot and several were both in use", () => {
       assert.ok(rowsPerSlot.has(1));
@@ -135,7 +154,9 @@ for (const name of ["llama", "gemma3"]) {
     await t.test(
       "base output is bit-identical while adapters are used and after they are removed",
       async () => {
-        const neighbours = randomRequests("distinct").filter(({ version }) => version !== null);
+        const neighbours = randomRequests({ pattern: "distinct", reuse: false }).filter(
+          ({ version }) => version !== null,
+        );
         const { logprobs } = await runTogether(runner, [baseRequest, ...neighbours], rowsPerSlot);
         assert.deepEqual(logprobs.get(baseRequest.id), baseBefore);
         for (let index = 0; index < adapterCount; index++) runner.removeAdapter(versionOf(index));
@@ -152,6 +173,7 @@ const baseRequest: Request = {
   prompt: [5, 90, 33, 12, 151, 7, 64],
   text: [40, 8, 99, 120, 17, 31],
   joinStep: 0,
+  scope: null,
 };
 
 /** Log-probabilities after the prompt and after each token of the text. */
@@ -165,10 +187,22 @@ async function runAlone(runner: CpuRunner, request: Request): Promise<Float64Arr
   return found;
 }
 
-async function join(runner: CpuRunner, { id, version, prompt }: Request): Promise<Float64Array> {
-  runner.open(id, { adapterVersion: version, prefix: null });
-  const chunk = { sequence: id, tokenIds: prompt, promptLength: prompt.length };
-  return logSoftmax(logitRow(await runner.prefill({ ...chunk, logits: "last" }), 0));
+/** Reads the prompt in whole blocks, as the engine does, less those that the prefix cache has. */
+async function join(runner: CpuRunner, request: Request): Promise<Float64Array> {
+  const { id, version, prompt, scope } = request;
+  const prefix = scope === null ? null : { scope, tokenIds: prompt };
+  const { cachedTokens } = runner.open(id, { adapterVersion: version, prefix });
+  let logits: Logits | null = null;
+  for (let at = cachedTokens; at < prompt.length; at += prefixBlockTokens) {
+    const tokenIds = prompt.slice(at, at + prefixBlockTokens);
+    logits = await runner.prefill({
+      sequence: id,
+      tokenIds,
+      promptLength: prompt.length,
+      logits: at + prefixBlockTokens < prompt.length ? "none" : "last",
+    });
+  }
+  return logSoftmax(logitRow(logits!, 0));
 }
 
 /** The same for many requests: each joins at its step, or when a row is free, and leaves when its text ends. */

@@ -13,6 +13,7 @@ export const rankBlock = 8;
 export type BankCopy = { readonly version: string; readonly copy: number };
 
 type Slot = { readonly owner: string; readonly block: number };
+type Exchange = { readonly leaving: ReadonlySet<string>; readonly coming: readonly string[] }; // owners
 
 class SiteBank {
   readonly site: AdapterSite;
@@ -36,23 +37,25 @@ class SiteBank {
     };
   }
 
-  load(owner: string, adapter: SiteAdapter): void {
-    const blocks = Math.ceil(adapter.rank(this.site.name) / rankBlock);
-    for (let block = 0; block < blocks; block++) {
-      this.#reserve(this.slots.length + 1);
-      const slot = this.slots.push({ owner, block }) - 1;
-      this.#write(slot, block, adapter);
-    }
-  }
-
   /**
-   * Fills each freed slot with the last used one, which keeps the used ones contiguous. What moved is written
-   * again in the order of its blocks: their sum, and so a row's last bit, must not depend on who left before.
+   * Newcomers take the places of those who leave, so that a swap copies no more than what comes. Places that stay
+   * free are filled with the last used ones, which keeps the used ones contiguous. What moved is written again in
+   * the order of its blocks: their sum, and so a row's last bit, must not depend on who left before.
    */
-  unload(owner: string, adapterOf: (owner: string) => SiteAdapter): void {
+  exchange({ leaving, coming }: Exchange, adapterOf: (owner: string) => SiteAdapter): void {
+    const free = [...this.slots.keys()].filter((slot) => leaving.has(this.slots[slot]!.owner)).reverse();
+    for (const owner of coming) {
+      const adapter = adapterOf(owner);
+      const blocks = Math.ceil(adapter.rank(this.site.name) / rankBlock);
+      for (let block = 0; block < blocks; block++) {
+        const slot = free.pop() ?? this.slots.length;
+        this.#reserve(slot + 1);
+        this.slots[slot] = { owner, block };
+        this.#write(slot, block, adapter);
+      }
+    }
     const moved = new Set<string>();
-    for (let slot = this.slots.length - 1; slot >= 0; slot--) {
-      if (this.slots[slot]!.owner !== owner) continue;
+    for (const slot of free) {
       const last = this.slots.pop()!;
       if (slot === this.slots.length) continue;
       this.slots[slot] = last;
@@ -111,34 +114,34 @@ export class AdapterBank {
 
   /** Loads and unloads until exactly the wanted copies are in slots. */
   hold(wanted: readonly BankCopy[], adapters: ReadonlyMap<string, SiteAdapter>): void {
-    const keys = new Set(wanted.map(keyOf));
-    for (const key of [...this.#loaded.keys()]) if (!keys.has(key)) this.#unload(key, adapters);
-    for (const copy of wanted) {
-      const key = keyOf(copy);
-      if (this.#loaded.has(key)) continue;
-      for (const site of this.sites) site.load(key, adapters.get(copy.version)!);
-      this.#loaded.set(key, copy);
-      this.generation++;
-      this.loads++;
-    }
+    const copies = new Map(wanted.map((copy) => [keyOf(copy), copy]));
+    const leaving = [...this.#loaded.keys()].filter((key) => !copies.has(key));
+    this.#exchange(leaving, copies, adapters);
   }
 
   /** Unloads every copy of a version, before it is forgotten. */
   release(version: string, adapters: ReadonlyMap<string, SiteAdapter>): void {
-    for (const [key, copy] of [...this.#loaded]) if (copy.version === version) this.#unload(key, adapters);
+    const leaving = [...this.#loaded].flatMap(([key, copy]) => (copy.version === version ? [key] : []));
+    this.#exchange(leaving, new Map(), adapters);
   }
 
   get versions(): string[] {
     return [...new Set([...this.#loaded.values()].map((copy) => copy.version))];
   }
 
-  #unload(key: string, adapters: ReadonlyMap<string, SiteAdapter>): void {
-    this.#loaded.delete(key);
-    for (const site of this.sites) {
-      site.unload(key, (owner) => adapters.get(this.#loaded.get(owner)!.version)!);
-    }
-    this.generation++;
-    this.unloads++;
+  #exchange(
+    leaving: readonly string[],
+    wanted: ReadonlyMap<string, BankCopy>,
+    adapters: ReadonlyMap<string, SiteAdapter>,
+  ): void {
+    const coming = [...wanted.keys()].filter((key) => !this.#loaded.has(key));
+    for (const key of leaving) this.#loaded.delete(key);
+    for (const key of coming) this.#loaded.set(key, wanted.get(key)!);
+    const adapterOf = (owner: string) => adapters.get(this.#loaded.get(owner)!.version)!;
+    for (const site of this.sites) site.exchange({ leaving: new Set(leaving), coming }, adapterOf);
+    this.unloads += leaving.length;
+    this.loads += coming.length;
+    this.generation += leaving.length + coming.length;
   }
 }
 

@@ -9,7 +9,7 @@ import type { UsageDimension, UsageRow } from "../usage/ledger.ts";
 import { type Endpoint, jsonResponse, plainEndpoint } from "./endpoint.ts";
 
 const unixSeconds = z.coerce
-  .number()
+  .number("must be there, in Unix seconds, such as 1750000000")
   .int()
   .min(0)
   .max(2 ** 40);

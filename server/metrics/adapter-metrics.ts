@@ -41,12 +41,13 @@ export function createAdapterMetrics(
   totals(
     {
       name: "cotenant_adapter_hits_total",
-      help: "Adapters that requests wanted, by the tier where they were: in memory (host), or only in the store.",
+      help: "Adapters that requests wanted, by the nearest tier where they were: in device slots, in memory (host), or only in the store.",
     },
     ["tier"],
     ({ adapters }) => {
       const { hits, misses } = adapters.residency.stats();
-      return [of("host", hits), of("store", misses)];
+      const { deviceHits } = adapters;
+      return [of("device", deviceHits), of("host", hits - deviceHits), of("store", misses)];
     },
   );
   totals(
@@ -77,9 +78,22 @@ export function createAdapterMetrics(
     ({ stats }) => stats.slotLoads + stats.slotEvictions,
   );
   gauges(
-    { name: "cotenant_adapter_resident_bytes", help: "Memory of decoded adapters, by tier." },
+    {
+      name: "cotenant_adapter_resident_bytes",
+      help: "Adapters by tier: decoded in memory (host), those of them that hold device slots, files in the store.",
+    },
     ["tier"],
-    ({ adapters }) => [of("host", adapters.residency.stats().residentBytes)],
+    ({ adapters, stats }) => [
+      of("host", adapters.residency.stats().residentBytes),
+      of(
+        "device",
+        sum(stats.residentAdapters, (version) => adapters.residency.info(version)?.sizeBytes ?? 0),
+      ),
+      of(
+        "store",
+        sum(byVersion(adapters.list()), ({ summary }) => summary.sizeBytes),
+      ),
+    ],
   );
   gauge(
     { name: "cotenant_adapter_pinned_bytes", help: "Of that memory, what pinned adapters take." },
@@ -111,6 +125,17 @@ export function createAdapterMetrics(
 
 function of(tier: "store" | "host" | "device", value: number): [Labels, number] {
   return [{ tier }, value];
+}
+
+function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): number {
+  let total = 0;
+  for (const item of items) total += of(item);
+  return total;
+}
+
+/** One of the names of each version. */
+function byVersion<Named extends { readonly version: string }>(named: readonly Named[]): Iterable<Named> {
+  return new Map(named.map((each) => [each.version, each])).values();
 }
 
 /** One series for each name: two tenants' adapters of one name are one, at the better of their places. */

@@ -9,9 +9,9 @@ export type MetricsSource = {
   readonly stats: EngineStats;
   readonly engineRestarts: number;
   readonly maxAdapters: number; // different ones in one batch
-  readonly adapters: Pick<ServedAdapters, "namesOf"> & {
-    readonly list: () => readonly Pick<ReturnType<ServedAdapters["list"]>[number], "summary">[];
-    readonly residency: Pick<AdapterResidency, "recent" | "stats">;
+  readonly adapters: Pick<ServedAdapters, "namesOf" | "deviceHits"> & {
+    readonly list: () => readonly Pick<ReturnType<ServedAdapters["list"]>[number], "summary" | "version">[];
+    readonly residency: Pick<AdapterResidency, "info" | "recent" | "stats">;
   };
 };
 

@@ -1,5 +1,5 @@
-// Charges a generation to its tenant, however it ends: tokens are reserved when its first piece is asked for, and
-// settled and written into the ledger when it is over. Counts as the answer's `usage` does.
+// Charges a generation, or other work on prompts, to its tenant, however it ends: tokens are reserved when it begins,
+// and settled and written into the ledger when it is over. A generation counts as its answer's `usage` does.
 
 import type { RateLimits } from "../tenancy/rate-limits.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
@@ -25,28 +25,59 @@ export type ChargedTo = {
 export async function* charged<Piece>(
   pieces: AsyncIterable<Piece>,
   charge: Charge,
-  { limits, usage }: ChargedTo,
+  to: ChargedTo,
 ): AsyncGenerator<Piece> {
-  const { tenant, model, adapterVersion, promptTokens, completionTokens, cachedPromptTokens } = charge;
-  const reservation = limits.reserve(tenant, promptTokens + charge.mostCompletionTokens);
+  const end = begin(charge, to);
   let isRefused = false;
   try {
     yield* pieces;
   } catch (error) {
     // A client that leaves before the first token pays its prompt; what the engine refuses costs nothing.
-    isRefused = completionTokens.total === 0 && !charge.signal.aborted;
+    isRefused = charge.completionTokens.total === 0 && !charge.signal.aborted;
     throw error;
   } finally {
-    reservation.settle(isRefused ? 0 : promptTokens + completionTokens.total);
-    if (!isRefused) {
-      usage.record({
-        tenantId: tenant.id,
-        model,
-        adapterVersion,
-        promptTokens,
-        cachedPromptTokens: cachedPromptTokens.total,
-        completionTokens: completionTokens.total,
-      });
-    }
+    end(isRefused);
   }
+}
+
+export type PromptCharge = Omit<Charge, "mostCompletionTokens" | "completionTokens" | "cachedPromptTokens">;
+
+/** Work that reads prompts and writes nothing. Throws RateLimitError before it begins. */
+export async function chargedForPrompts<Result>(
+  work: () => Promise<Result>,
+  charge: PromptCharge,
+  to: ChargedTo,
+): Promise<Result> {
+  const none = { total: 0 };
+  const end = begin(
+    { ...charge, mostCompletionTokens: 0, completionTokens: none, cachedPromptTokens: none },
+    to,
+  );
+  let isRefused = false;
+  try {
+    return await work();
+  } catch (error) {
+    isRefused = !charge.signal.aborted;
+    throw error;
+  } finally {
+    end(isRefused);
+  }
+}
+
+/** Reserves; what it returns settles, and records what was not refused. */
+function begin(charge: Charge, { limits, usage }: ChargedTo): (isRefused: boolean) => void {
+  const { tenant, model, adapterVersion, promptTokens, completionTokens, cachedPromptTokens } = charge;
+  const reservation = limits.reserve(tenant, promptTokens + charge.mostCompletionTokens);
+  return (isRefused) => {
+    reservation.settle(isRefused ? 0 : promptTokens + completionTokens.total);
+    if (isRefused) return;
+    usage.record({
+      tenantId: tenant.id,
+      model,
+      adapterVersion,
+      promptTokens,
+      cachedPromptTokens: cachedPromptTokens.total,
+      completionTokens: completionTokens.total,
+    });
+  };
 }

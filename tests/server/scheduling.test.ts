@@ -1,6 +1,7 @@
 // What a request can say of when it runs, what it hears when it does not, and who may cancel it.
 
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { test } from "node:test";
 import { RefusedRequestError } from "../../scheduler/engine.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
@@ -15,6 +16,7 @@ import {
   readEvents,
   type Script,
   scriptedApp,
+  tinyDirectory,
   writes,
 } from "./scripted-app.ts";
 import { all, startTiny } from "./start-tiny.ts";
@@ -166,6 +168,28 @@ test("on a real server: too many at once are refused with a wait, those who run 
   await assert.rejects(all({ [Symbol.asyncIterator]: () => chunks }), { code: "request_cancelled" });
   const after = await server.client.completions.create(ask({ max_tokens: 2 }));
   assert.equal(after.usage!.completion_tokens, 2);
+});
+
+test("on a real server: what can never have its rows or its memory is refused by name", async () => {
+  const scheduling = { ...defaultScheduling, deviceSlots: 1, maxKvBytes: 7_000_000 };
+  const adaptersDirectory = join(tinyDirectory, "adapters");
+  await using server = await startTiny({ maxRows: 2, scheduling, adaptersDirectory });
+  const ask = async (rest: object) => {
+    const request = { model: "tiny", prompt: "once", max_tokens: 2, ...rest };
+    const init = {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(request),
+    };
+    const response = await fetch(`${server.url}${path}`, init);
+    return [response.status, response.ok ? "" : (await errorOf(response)).code];
+  };
+  const half = [{ id: "orders-json", weight: 0.5 }];
+  const blend = { adapters: half, mode: "logits" }; // with the base: two rows
+  const both = [...half, { id: "house-style", weight: 0.5 }];
+  assert.deepEqual(await ask({ adapters: both, mode: "logits" }), [400, "too_many_adapters"]);
+  assert.deepEqual(await ask({ ...blend, max_tokens: 900 }), [400, "request_too_large"]);
+  assert.deepEqual(await ask(blend), [200, ""]);
 });
 
 test("on a real server: a prompt's second run finds its chunks in the cache and writes the same text", async () => {

@@ -5,6 +5,7 @@ import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import OpenAI from "openai";
 import { CotenantError } from "../../kernels/errors.ts";
+import type { ErrorBody } from "../../server/http-error.ts";
 import { listen } from "../../server/listen.ts";
 import type { Quotas } from "../../server/tenancy/tenant.ts";
 import { finished, type Script, scriptedApp, scriptedVersion, writes } from "./scripted-app.ts";
@@ -284,4 +285,29 @@ test("usage comes in pages, and a wrong query is named", async (context) => {
       return true;
     });
   }
+});
+
+test("without keys a web page can neither upload nor ask, on either listener, and clients notice nothing", async (context) => {
+  const { app, admin, adapters } = await scriptedApp((text) => writes(text, "one two"), {
+    refusesWebPages: true,
+  });
+  const [main, other] = await Promise.all(
+    [app, admin].map((each) => listen(each, { host: "127.0.0.1", port: 0 })),
+  );
+  context.after(() => Promise.all([main!.close(), other!.close()]));
+  const codeOf = async (url: string, init: RequestInit) =>
+    ((await (await fetch(url, init)).json()) as ErrorBody).error.code;
+  const form = new FormData();
+  form.append("id", "planted");
+  form.append("files", new Blob(["{}"]), "adapter_config.json");
+  const headers = { origin: "https://example.com" };
+  const upload = { method: "POST", body: form, headers };
+  assert.equal(await codeOf(`${main!.url}/v1/adapters`, upload), "foreign_origin");
+  assert.equal(
+    await codeOf(`${other!.url}/v1/load_lora_adapter`, { method: "POST", headers }),
+    "foreign_origin",
+  );
+  assert.deepEqual(adapters.list(), []);
+  const client = new OpenAI({ baseURL: `${main!.url}/v1`, apiKey: "none", maxRetries: 0 });
+  assert.equal((await client.completions.create({ model: "tiny", ...prompt })).choices[0]!.text, "one two");
 });

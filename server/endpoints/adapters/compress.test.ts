@@ -4,10 +4,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { StoredAdapter } from "../../../adapters-store/store.ts";
 import type { CompressedFile } from "../../../adapters-store/store-derive.ts";
+import { CotenantError } from "../../../kernels/errors.ts";
 import type { GenerationRequest } from "../../../scheduler/protocol.ts";
 import type { ServerContext } from "../../context.ts";
 import { defaultPrompts } from "../../default-prompts.ts";
+import { RateLimits } from "../../tenancy/rate-limits.ts";
 import { noQuotas, type Tenant } from "../../tenancy/tenant.ts";
+import type { Usage } from "../../usage/ledger.ts";
 import { compressAdapter } from "./compress.ts";
 
 const tenant: Tenant = { id: "acme", weight: 1, role: "manage", quotas: noQuotas };
@@ -40,9 +43,11 @@ const stored = (owner: string, id: string, version: string): StoredAdapter => ({
 type Scene = {
   readonly owner?: string;
   readonly moved?: boolean; // while it is compressed
+  readonly broken?: boolean; // the engine refuses comparisons
+  readonly tokensPerDay?: number | null;
 };
 
-function scene({ owner = "acme", moved = false }: Scene = {}) {
+function scene({ owner = "acme", moved = false, broken = false, tokensPerDay = null }: Scene = {}) {
   const original = stored(owner, "orders", "v1");
   const added: { readonly id: string; readonly lineage: object }[] = [];
   const compared: (readonly number[])[] = [];
@@ -59,10 +64,13 @@ function scene({ owner = "acme", moved = false }: Scene = {}) {
   const generate = async function* (request: GenerationRequest) {
     compared.push(request.promptTokenIds);
     asked.push(request);
+    if (broken) throw new CotenantError("engine_step_failed", "broken");
     const comparison = { meanKl: 0.01, maxKl: 0.5, top1Agreement: 0.75, tokens: 40 };
     yield { type: "compared", comparison };
   };
+  const recorded: Usage[] = [];
   const serving = {
+    usage: { record: (usage: Usage) => recorded.push(usage) },
     engine: { model: { vocabSize: 100, maxContext: 20, fingerprint: "f" }, generate },
     text: { encode: async (text: string) => [text.length % 100] },
     deriver: { compress: async () => file },
@@ -80,21 +88,22 @@ function scene({ owner = "acme", moved = false }: Scene = {}) {
       },
     }),
   };
-  const context = { baseName: "base", readiness: { serving } } as unknown as ServerContext;
+  const limits = new RateLimits({ tokensSince: () => 0 });
+  const context = { baseName: "base", readiness: { serving }, limits } as unknown as ServerContext;
   const ask = async (body: object) => {
     const parsed = compressAdapter.jsonBody!.parse(body);
     const request = {
       body: parsed,
       raw: new Request("http://x"),
       signal: new AbortController().signal,
-      tenant,
+      tenant: { ...tenant, quotas: { ...noQuotas, tokensPerDay } },
       parameter: () => "orders",
     } as unknown as Parameters<typeof compressAdapter.handle>[0];
     const response = await compressAdapter.handle(request, context);
     assert.equal(response.status, 201);
     return response.json();
   };
-  return { ask, added, compared, asked };
+  return { ask, added, compared, asked, recorded };
 }
 
 test("the answer tells what the compression cost, on the default prompts", async () => {
@@ -120,6 +129,22 @@ test("a limit, prompts and an alias are taken", async () => {
   await ask({ max_kl: 0.02, prompts: [[1, 2], [3]], alias: "orders-small" });
   assert.deepEqual(compared.slice(0, 2), [[1, 2], [3]]);
   assert.equal(added[0]!.id, "orders-small");
+});
+
+test("what a comparison reads is charged, with both versions, and a failed one costs nothing", async () => {
+  const { ask, recorded } = scene({ tokensPerDay: 11 });
+  await ask({ method: "int8", prompts: [[1, 2], [3]] });
+  const tokens = { promptTokens: 6, cachedPromptTokens: 0, completionTokens: 0 };
+  assert.deepEqual(recorded, [{ tenantId: "acme", model: "orders", adapterVersion: "v1", ...tokens }]);
+  await assert.rejects(ask({ method: "int8", prompts: [[1, 2], [3]] }), { code: "rate_limit_exceeded" });
+  assert.equal(recorded.length, 1);
+  const failing = scene({ tokensPerDay: 6, broken: true });
+  for (let n = 0; n < 2; n++) {
+    await assert.rejects(failing.ask({ method: "int8", prompts: [[1, 2], [3]] }), {
+      code: "engine_step_failed",
+    });
+  }
+  assert.deepEqual(failing.recorded, []);
 });
 
 test("what cannot be meant is refused before anything is compressed", async () => {

@@ -11,11 +11,12 @@ import {
   compressWithin,
   type MeasuredCompression,
 } from "../../compression.ts";
-import type { Serving } from "../../context.ts";
+import type { ServerContext, Serving } from "../../context.ts";
 import { defaultPrompts } from "../../default-prompts.ts";
 import { InvalidFieldError } from "../../errors.ts";
 import type { TenantAdapters } from "../../served-adapters.ts";
 import type { Tenant } from "../../tenancy/tenant.ts";
+import { chargedForPrompts } from "../../usage/charged.ts";
 import { jsonEndpoint, jsonResponse } from "../endpoint.ts";
 import { type Prompt, promptSchema, promptTokenIds } from "../prompt.ts";
 import { adapterAnswer, answerOf } from "./adapter-answer.ts";
@@ -79,7 +80,7 @@ export const compressAdapter = jsonEndpoint({
     const id = targetId(adapter, body, tenant);
     const wanted = wantedOf(body);
     const task = { adapter, prompts: await promptsOf(body, serving), signal };
-    const tools = { ...serving, compare: comparerFor(tenant, serving) };
+    const tools = { ...serving, compare: comparerFor(adapter, tenant, context) };
     await using measured =
       "maxKl" in wanted
         ? await compressWithin(task, wanted.maxKl, tools)
@@ -140,10 +141,21 @@ async function promptsOf({ prompts }: CompressRequest, { engine, text }: Serving
   );
 }
 
-/** On the tenant's account, beside its requests. */
-function comparerFor({ id, weight, quotas }: Tenant, { engine }: Serving): CompressionTools["compare"] {
-  const tenant = { id, weight, rowsAtOnce: quotas.rowsAtOnce };
-  return (versions, signal) => compareVersions(engine, { ...versions, id: randomUUID(), tenant }, signal);
+/** On the tenant's account, beside its requests. Both versions read every prompt. */
+function comparerFor(
+  adapter: StoredAdapter,
+  tenant: Tenant,
+  { limits, readiness }: Pick<ServerContext, "limits" | "readiness">,
+): CompressionTools["compare"] {
+  const { engine, usage } = readiness.serving;
+  const { id, weight, quotas } = tenant;
+  const account = { id, weight, rowsAtOnce: quotas.rowsAtOnce };
+  return (versions, signal) => {
+    const promptTokens = 2 * versions.prompts.reduce((sum, { length }) => sum + length, 0);
+    const charge = { tenant, model: adapter.id, adapterVersion: adapter.version, promptTokens, signal };
+    const compare = () => compareVersions(engine, { ...versions, id: randomUUID(), tenant: account }, signal);
+    return chargedForPrompts(compare, charge, { limits, usage });
+  };
 }
 
 /** Else the name would go back to what it meant before somebody moved it. */
