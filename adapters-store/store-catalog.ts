@@ -15,6 +15,11 @@ type KnownName = {
   readonly etag: string | null; // null = served in place, written nowhere
 };
 
+type UncertainWrite = {
+  readonly known: KnownName | undefined; // before it
+  readonly next: NameRecord | null | undefined;
+};
+
 const loadsAtOnce = 16;
 
 export class StoreCatalog {
@@ -104,7 +109,7 @@ export class StoreCatalog {
       try {
         await this.#write(name, next, known);
       } catch (error) {
-        await this.#reload(name, known);
+        await this.#reload(name, { known, next });
         throw error;
       }
       return next;
@@ -137,7 +142,7 @@ export class StoreCatalog {
   }
 
   /** After a write that failed, only the backend knows whether it happened. */
-  async #reload(name: Name, known: KnownName | undefined): Promise<void> {
+  async #reload(name: Name, { known, next }: UncertainWrite): Promise<void> {
     const key = this.#key(name);
     try {
       const found = await this.#backend.head(key);
@@ -147,6 +152,7 @@ export class StoreCatalog {
       if (known !== undefined)
         this.#remember(known); // and the next write's condition decides
       else this.#forget(name);
+      this.#count(versionsOf(next ?? undefined), 1); // the next start may find it: its versions' files stay until then
     }
   }
 

@@ -51,3 +51,43 @@ for (const effect of ["before", "after"] as const) {
     }
   });
 }
+
+test("where nobody can tell whether a name was written, the next start finds the files of what it means", async () => {
+  for (const formerContents of [[], [content(1)]]) {
+    const root = mkdtempSync(join(tmpdir(), "cotenant-faults-"));
+    const local = await openBackend({ kind: "local", directory: join(root, "store") });
+    try {
+      let isCutOff = false;
+      const cutOff = () => new StorageError("storage_unavailable", "no answer");
+      const backend: StorageBackend = {
+        put: async (key, body, condition) => {
+          const written = await local.put(key, body, condition);
+          isCutOff ||= key.startsWith("names/") && writesAreCut;
+          if (isCutOff) throw cutOff();
+          return written;
+        },
+        head: async (key) => {
+          if (isCutOff) throw cutOff();
+          return local.head(key);
+        },
+        get: (key, options) => local.get(key, options),
+        list: (prefix) => local.list(prefix),
+        delete: (key) => local.delete(key),
+        openFolder: (prefix, names, scratch) => local.openFolder(prefix, names, scratch),
+        locate: (key) => local.locate(key),
+        close: () => local.close(),
+      };
+      let writesAreCut = false;
+      const store = await openFixtureStore(root, { backend, pool: inProcessDecoder });
+      for (const former of formerContents) await addFixture(store, root, { content: former });
+      writesAreCut = true;
+      await assert.rejects(addFixture(store, root, { content: content(9) }), { code: "storage_unavailable" });
+      const reopened = await openFixtureStore(root, { pool: inProcessDecoder });
+      assert.equal(reopened.versions(name).length, formerContents.length + 1);
+      for (const { version } of reopened.versions(name)) await reopened.decode(version);
+    } finally {
+      await local.close();
+      rmSync(root, { recursive: true });
+    }
+  }
+});

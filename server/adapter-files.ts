@@ -19,6 +19,12 @@ export type ExportedFile = {
   readonly open: () => Promise<Readable>;
 };
 
+export type WantedFiles = {
+  readonly format: ExportFormat;
+  /** Whether the files as they came may be handed out: of several who uploaded the same weights, one's were kept. */
+  readonly asUploaded: boolean;
+};
+
 /** Disposing of it removes what was made for it. */
 export type ExportedFiles = AsyncDisposable & { readonly files: readonly ExportedFile[] };
 
@@ -41,9 +47,10 @@ export class AdapterFiles {
   }
 
   /** Throws AdapterError `adapter_export_unsupported`, `adapter_version_unknown`, and as the store and the pool do. */
-  async open(version: StoredVersion, format: ExportFormat, signal: AbortSignal): Promise<ExportedFiles> {
+  async open(version: StoredVersion, wanted: WantedFiles, signal: AbortSignal): Promise<ExportedFiles> {
     const { store, scratchDirectory } = this.#options;
-    if (version.format === format) {
+    const { format, asUploaded } = wanted;
+    if (version.format === format && asUploaded) {
       return { files: store.files(version.version).map(whole), [Symbol.asyncDispose]: async () => {} };
     }
     const directory = join(scratchDirectory, randomUUID());

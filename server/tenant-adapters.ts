@@ -75,6 +75,11 @@ export class TenantAdapters {
     }
   }
 
+  /** Whether no other tenant has been served the version, so that its files can only be this one's. */
+  isOnlyMine(version: string): boolean {
+    return this.#served.isOnlyOf(version, this.#tenant.id);
+  }
+
   page(query: { readonly after?: string; readonly limit: number }): AdapterPage {
     return this.#store.list({ ...query, owner: this.#tenant.id, withShared: true });
   }

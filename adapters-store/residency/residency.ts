@@ -275,7 +275,11 @@ export class AdapterResidency {
       });
     const isReady = () => ticket.entries.every(({ isUsable }) => isUsable);
     if (isReady()) return grant();
-    const again = () => ticket.isSettled || this.#enqueue(ticket); // the host was lost meanwhile
+    const again = () => {
+      if (ticket.isSettled) return; // else the host was lost meanwhile
+      ticket.letGo(this.#memory); // or the first in the queue could wait for what it holds, and it for the first
+      this.#enqueue(ticket);
+    };
     Promise.all(ticket.entries.map(({ loaded }) => loaded)).then(
       () => (isReady() ? grant() : again()),
       (error) => this.#fail(ticket, error),

@@ -94,6 +94,25 @@ test("a released version leaves every slot, and the others stay whole", () => {
   assert.deepEqual(bank.versions, []);
 });
 
+test("an exchange that fails half-way leaves nothing behind, and the next one is whole", () => {
+  const bank = new AdapterBank(targets);
+  const copies = ["v0", "v3"].map((version) => ({ version, copy: 0 }));
+  bank.hold(copies, adapters);
+  const broken = new SiteAdapter(adapterOf({ q: [4, 4], down: [4, 4] }, 9), targets);
+  const stack = broken.stack.bind(broken);
+  broken.stack = (layer, site) => {
+    if (site === "down") throw new RangeError("Array buffer allocation failed");
+    return stack(layer, site);
+  };
+  const { generation } = bank;
+  const withBroken = new Map([...adapters, ["broken", broken]]);
+  assert.throws(() => bank.hold([copies[0]!, { version: "broken", copy: 0 }], withBroken), RangeError);
+  assert.ok(bank.generation > generation);
+  assert.deepEqual(bank.versions, []);
+  bank.hold(copies, adapters);
+  checkSlots(bank, copies);
+});
+
 function checkSlots(bank: AdapterBank, wanted: readonly BankCopy[]): void {
   for (const siteBank of bank.sites) {
     const { site, slots } = siteBank;

@@ -81,14 +81,15 @@ class SiteBank {
 
   #reserve(slots: number): void {
     if (slots <= this.#capacity) return;
-    this.#capacity = Math.max(slots, this.#capacity * 2, 8);
+    const capacity = Math.max(slots, this.#capacity * 2, 8);
     const grow = (width: number) => (old: Float32Array) => {
-      const grown = new Float32Array(this.#capacity * rankBlock * width);
+      const grown = new Float32Array(capacity * rankBlock * width);
       grown.set(old);
       return grown;
     };
     this.#a = this.#a.map(grow(this.site.in));
     this.#b = this.#b.map(grow(this.site.out));
+    this.#capacity = capacity;
   }
 }
 
@@ -138,10 +139,21 @@ export class AdapterBank {
     for (const key of leaving) this.#loaded.delete(key);
     for (const key of coming) this.#loaded.set(key, wanted.get(key)!);
     const adapterOf = (owner: string) => adapters.get(this.#loaded.get(owner)!.version)!;
-    for (const site of this.sites) site.exchange({ leaving: new Set(leaving), coming }, adapterOf);
+    try {
+      for (const site of this.sites) site.exchange({ leaving: new Set(leaving), coming }, adapterOf);
+    } catch (error) {
+      this.#empty(); // some sites have changed and others have not: rows would silently run on a part
+      throw error;
+    }
     this.unloads += leaving.length;
     this.loads += coming.length;
     this.generation += leaving.length + coming.length;
+  }
+
+  #empty(): void {
+    this.#loaded.clear();
+    for (const { slots } of this.sites) slots.length = 0;
+    this.generation++;
   }
 }
 

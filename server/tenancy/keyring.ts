@@ -104,8 +104,8 @@ class FileKeyring implements Keyring {
 /** Differs when the content does; "absent" for no file. */
 async function signatureOf(path: string): Promise<string> {
   try {
-    const { ino, size, mtimeNs } = await stat(path, { bigint: true });
-    return `${ino} ${size} ${mtimeNs}`;
+    const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    return `${ino} ${size} ${mtimeNs} ${ctimeNs}`; // ctime: a file that becomes readable is read
   } catch {
     return "absent";
   }

@@ -169,5 +169,6 @@ test("who waits as long as told is admitted", () => {
         limits.reserve(tenant, tokens);
       }
     }),
+    { numRuns: 1000 }, // sums that were rounded are rarely above
   );
 });

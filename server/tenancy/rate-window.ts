@@ -2,6 +2,7 @@
 // no edge of a minute at which twice the limit passes.
 
 const windowMs = 60_000;
+const rounding = 1e-6; // amounts are whole: so little is left of one by sums that were rounded
 
 export class RateWindow {
   #spent = 0;
@@ -32,5 +33,5 @@ export class RateWindow {
 }
 
 function flowMs(amount: number, limit: number): number {
-  return amount <= 0 ? 0 : (amount * windowMs) / limit;
+  return amount <= rounding ? 0 : (amount * windowMs) / limit;
 }

@@ -1,6 +1,7 @@
 // Charges a generation, or other work on prompts, to its tenant, however it ends: tokens are reserved when it begins,
 // and settled and written into the ledger when it is over. A generation counts as its answer's `usage` does.
 
+import { CotenantError } from "../../kernels/errors.ts";
 import type { RateLimits } from "../tenancy/rate-limits.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
 import type { UsageLedger } from "./ledger.ts";
@@ -33,7 +34,9 @@ export async function* charged<Piece>(
     yield* pieces;
   } catch (error) {
     // A client that leaves before the first token pays its prompt; what the engine refuses costs nothing.
-    isRefused = charge.completionTokens.total === 0 && !charge.signal.aborted;
+    // Who runs out of time has been served: its prompt was read.
+    const isTimeout = error instanceof CotenantError && error.code === "request_timed_out";
+    isRefused = charge.completionTokens.total === 0 && !charge.signal.aborted && !isTimeout;
     throw error;
   } finally {
     end(isRefused);

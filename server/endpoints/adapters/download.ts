@@ -33,9 +33,14 @@ export const downloadAdapter = plainEndpoint({
     const { adaptersOf, adapterFiles } = context.readiness.serving;
     const id = parameter("id");
     const { version = null, format } = readQuery(raw, query);
-    const stored = adaptersOf(tenant).version(id, version);
+    const adapters = adaptersOf(tenant);
+    const stored = adapters.version(id, version);
     const wanted: ExportFormat = format ?? (stored.format === "peft" ? "peft" : "cotenant");
-    const exported = await adapterFiles.open(stored, wanted, signal);
+    const exported = await adapterFiles.open(
+      stored,
+      { format: wanted, asUploaded: adapters.isOnlyMine(stored.version) },
+      signal,
+    );
     // A client that is gone before it reads anything never gets to the end of the content.
     signal.addEventListener("abort", () => void exported[Symbol.asyncDispose](), { once: true });
     const name = `${id.replaceAll("/", "_")}.${wanted === "peft" ? "tar" : "cotenant"}`;
