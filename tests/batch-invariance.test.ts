@@ -3,7 +3,7 @@
 // kernels for other row counts, and the difference is only bounded.
 
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -13,11 +13,10 @@ import { adapterTargets } from "../kernels/model-family.ts";
 import type { MatrixEncoding } from "../kernels/prepare/layout.ts";
 import { randomAdapter } from "../kernels/random-adapter.ts";
 import { argmax } from "../kernels/sampling/logprobs.ts";
+import { isMeasuredProcessor } from "./measured-processor.ts";
 
 type Request = { readonly id: string; readonly adapter: string | null; readonly prompt: readonly number[] };
 
-const cpuInfo = "/proc/cpuinfo";
-const isMeasured = existsSync(cpuInfo) && readFileSync(cpuInfo, "utf8").includes("avx512_vnni");
 const tolerances = { float32: 1e-4, int8: 0.05, int4: 0.3 } as const satisfies Record<MatrixEncoding, number>;
 const steps = 6;
 const chunkTokens = 16;
@@ -55,7 +54,7 @@ for (const checkpoint of ["llama", "gemma3"]) {
         for (const [id, logits] of await run(runner, company)) {
           for (const [step, row] of logits.entries()) {
             const difference = largestDifference(row, alone.get(id)![step]!);
-            const limit = isMeasured ? 0 : tolerances[encoding];
+            const limit = isMeasuredProcessor ? 0 : tolerances[encoding];
             assert.ok(
               difference <= limit,
               `${id}, step ${step}, beside ${company.length - 1}: ${difference}`,
@@ -83,7 +82,7 @@ test("an adapter that overflows spoils its own row only", async () => {
   for (const { id } of healthy) {
     for (const [step, logits] of together.get(id)!.entries()) {
       assert.ok(
-        largestDifference(logits, alone.get(id)![step]!) <= (isMeasured ? 0 : tolerances.float32),
+        largestDifference(logits, alone.get(id)![step]!) <= (isMeasuredProcessor ? 0 : tolerances.float32),
         id,
       );
     }

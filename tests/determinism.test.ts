@@ -2,7 +2,6 @@
 // with and without a prefix cache, while others come, are cancelled, and leave.
 
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { CpuRunner } from "../kernels/cpu/cpu-runner.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
@@ -14,12 +13,10 @@ import type { EngineStats, FromEngine, GenerationRequest } from "../scheduler/pr
 import { defaultScheduling, type SchedulingOptions } from "../scheduler/scheduling-options.ts";
 import { goldenCase, openGolden, temporaryCache } from "./golden/golden-case.ts";
 import { randomAdapter, randomAdapterCount } from "./golden/random-adapters.ts";
+import { isMeasuredProcessor } from "./measured-processor.ts";
 
 const count = 200;
 const chunkTokens = 128;
-const cpuInfo = "/proc/cpuinfo";
-/** Where bits are known not to depend on the batch (docs/quantization.md); elsewhere only tokens are compared. */
-const areBitsEqual = existsSync(cpuInfo) && readFileSync(cpuInfo, "utf8").includes("avx512_vnni");
 
 const golden = goldenCase("llama");
 const { base, runner: first } = await openGolden(golden, { cacheDirectory: temporaryCache(), maxRows: 1 });
@@ -83,7 +80,8 @@ async function serve(way: Way): Promise<{ told: Map<string, string[]>; stats: En
     for (const [id, event] of message.events) {
       const own = told.get(id) ?? [];
       told.set(id, own);
-      if (event.type === "token") own.push(`${event.tokenId} ${areBitsEqual ? event.logprob!.logprob : ""}`);
+      if (event.type === "token")
+        own.push(`${event.tokenId} ${isMeasuredProcessor ? event.logprob!.logprob : ""}`);
       if (event.type === "finished") inside--;
       const leaves = isCancelled(Number(id.slice(1))) && event.type === "token" && own.length === 2;
       if (!leaves) continue;
