@@ -100,7 +100,10 @@ class Reading {
   }
 
   async read({ status, chunks }: Answer): Promise<{ outcome: Outcome; error: string | null }> {
-    if (status !== 200) return { outcome: "failed", error: `${status} ${errorCode(await textOf(chunks))}` };
+    if (status !== 200) {
+      const body = await textOf(chunks).catch(() => ""); // a refusal stays one if its client leaves while it is read
+      return { outcome: "failed", error: `${status} ${errorCode(body)}` };
+    }
     const parser = new SseParser();
     for await (const bytes of chunks) {
       for (const data of parser.push(bytes)) this.#event(data);

@@ -14,7 +14,7 @@ cotenant_requests_refused_total{model_name="tiny",code="queue_full"} ${refused}
 cotenant_http_requests_total{route="/v1/completions",method="POST",status="404"} ${refused}
 cotenant_http_requests_total{route="/v1/completions",method="POST",status="499"} 70
 cotenant_http_requests_total{route="/v1/models",method="GET",status="404"} 80
-cotenant_http_requests_total{route="/v1/completions",method="POST",status="200"} 90
+cotenant_http_requests_total{route="/v1/completions",method="POST",status="200"} ${stop}
 vllm:num_requests_running{model_name="tiny"} 2
 vllm:num_requests_waiting{model_name="tiny"} 1e0
 `);
@@ -32,16 +32,21 @@ test("metrics are read by name and labels", () => {
 });
 
 test("counters balance only where each request has one end", () => {
-  const passed = (refused: number, other: number) =>
-    balanceChecks(metrics(5, 1, 2), metrics(15, 4, 6), { refused, other }).map((check) => check.passed);
-  assert.deepEqual(passed(4, 13), [true, true, true]);
-  assert.deepEqual(passed(4, 14), [true, false, true]); // one was lost
-  assert.deepEqual(passed(3, 13), [true, true, false]);
+  const before = metrics(5, 1, 2);
+  const passed = (finished: number, refused: number, left: number) =>
+    balanceChecks(before, metrics(15, 4, 6), { finished, refused, left }).map((check) => check.passed);
+  assert.deepEqual(passed(10, 4, 0), [true, true, true, true]);
+  assert.deepEqual(passed(10, 4, 9), [true, true, true, true]);
+  assert.deepEqual(passed(9, 4, 0), [true, false, true, true]); // one that nobody sent
+  assert.deepEqual(passed(10, 5, 0), [true, false, true, false]);
+  assert.deepEqual(passed(9, 3, 2), [true, true, true, true]); // two left as their answer came
+  assert.deepEqual(passed(11, 3, 0), [true, true, false, true]); // one was finished by nobody
+  assert.deepEqual(passed(9, 5, 0), [true, true, true, false]);
   const after = metrics(15, 4, 6, 26); // one has no end
-  const checks = balanceChecks(metrics(5, 1, 2), after, { refused: 4, other: 13 });
+  const checks = balanceChecks(before, after, { finished: 10, refused: 4, left: 0 });
   assert.deepEqual(
     checks.map((check) => check.passed),
-    [false, true, true],
+    [false, true, true, true],
   );
 });
 

@@ -6,28 +6,32 @@ import { linearFit, type Point } from "./linear-fit.ts";
 import type { MetricsText } from "./metrics-text.ts";
 import { ScenarioError } from "./scenario.ts";
 
-/** What the client knows of its requests. */
-export type Submitted = { readonly refused: number; readonly other: number };
+/** What the client knows of its requests. One that it left may have had any end, or not have arrived. */
+export type Submitted = { readonly finished: number; readonly refused: number; readonly left: number };
 
 const generationRoutes = ["/v1/completions", "/v1/chat/completions"];
 const clientLeft = 499; // logged for a cancelled request, which its own counter has too
 
 export function balanceChecks(before: MetricsText, after: MetricsText, client: Submitted): Check[] {
   const grown = (read: (metrics: MetricsText) => number) => read(after) - read(before);
-  const ended = grown((metrics) => metrics.sum("vllm:request_success_total") ?? 0);
-  const refused = grown(refusedRequests);
+  const stayed = client.finished + client.refused;
+  const logged = grown((metrics) => loggedRequests(metrics, () => true));
   return [
     atMost(0, {
       name: "choices that the engine was given, minus those finished, cancelled and refused",
       value: Math.abs(grown(unendedChoices)),
     }),
     atMost(0, {
-      name: "requests submitted and not refused, minus those the server counts as ended",
-      value: Math.abs(client.other - ended),
+      name: "requests that the client did not leave and the server did not log, or that nobody sent",
+      value: Math.max(0, stayed - logged, logged - stayed - client.left),
     }),
     atMost(0, {
-      name: "refusals that the client saw, minus those the server counts",
-      value: Math.abs(client.refused - refused),
+      name: "answers that the client read to their end and the server does not count as finished",
+      value: Math.max(0, client.finished - grown(finishedChoices)),
+    }),
+    atMost(0, {
+      name: "refusals that the client saw and the server does not count",
+      value: Math.max(0, client.refused - grown((metrics) => loggedRequests(metrics, isRefusal))),
     }),
   ];
 }
@@ -37,16 +41,27 @@ function unendedChoices(metrics: MetricsText): number {
   const submitted = metrics.sum("cotenant_requests_submitted_total");
   if (submitted === null)
     throw new ScenarioError("soak reads cotenant_requests_submitted_total from /metrics, which has none");
-  const finished = metrics.sum("vllm:request_success_total", (labels) => labels.finished_reason !== "abort");
+  const finished = finishedChoices(metrics);
   const cancelled = metrics.sum("cotenant_requests_cancelled_total");
   const refused = metrics.sum("cotenant_requests_refused_total");
-  return submitted - (finished ?? 0) - (cancelled ?? 0) - (refused ?? 0);
+  return submitted - finished - (cancelled ?? 0) - (refused ?? 0);
 }
 
-function refusedRequests(metrics: MetricsText): number {
-  const isRefusal = ({ route, status }: Readonly<Record<string, string>>) =>
-    generationRoutes.includes(route ?? "") && Number(status) >= 400 && Number(status) !== clientLeft;
-  return metrics.sum("cotenant_http_requests_total", isRefusal) ?? 0;
+function finishedChoices(metrics: MetricsText): number {
+  return metrics.sum("vllm:request_success_total", (labels) => labels.finished_reason !== "abort") ?? 0;
+}
+
+function loggedRequests(metrics: MetricsText, counts: (status: number) => boolean): number {
+  return (
+    metrics.sum(
+      "cotenant_http_requests_total",
+      ({ route, status }) => generationRoutes.includes(route ?? "") && counts(Number(status)),
+    ) ?? 0
+  );
+}
+
+function isRefusal(status: number): boolean {
+  return status >= 400 && status !== clientLeft;
 }
 
 /** Requests with a row or waiting for one. Throws ScenarioError where the server does not say. */

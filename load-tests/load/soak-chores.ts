@@ -10,7 +10,6 @@ import {
 } from "./generated-adapters.ts";
 import { UnexpectedAnswerError } from "./http-client.ts";
 import { Random } from "./random.ts";
-import type { Submitted } from "./soak-balance.ts";
 import type { Stage } from "./stage.ts";
 
 export type ChoreCounts = {
@@ -29,7 +28,7 @@ export class Chores {
   readonly #random: Random;
   readonly #generated: AdapterFiles | null;
   readonly #firstAnswers = new Map<string, string>();
-  readonly #submitted = { refused: 0, other: 0 };
+  readonly #submitted = { refused: 0, finished: 0 };
   readonly #counts = { probes: 0, changedAnswers: 0, uploads: 0, deletes: 0 };
   readonly #unexpected: string[] = [];
   #canDelete = true;
@@ -42,7 +41,7 @@ export class Chores {
     if (checkpoint === null) stage.note("without --model DIR no adapters are uploaded and deleted");
   }
 
-  get submitted(): Submitted {
+  get submitted(): { readonly refused: number; readonly finished: number } {
     return { ...this.#submitted };
   }
 
@@ -109,7 +108,7 @@ export class Chores {
     const body = { model, prompt: "once more about the river and", max_tokens: 24, temperature: 1, seed: 7 };
     const call = { method: "POST", path: "/v1/completions", key: tenant.key, body } as const;
     const { status, text } = await client.text(call);
-    this.#submitted[status >= 400 ? "refused" : "other"]++;
+    this.#submitted[status >= 400 ? "refused" : "finished"]++;
     if (!allowed.includes(status)) this.#unexpected.push(`${status} for ${model}: ${text.slice(0, 200)}`);
     if (status !== 200) return null;
     const { choices } = JSON.parse(text) as { choices: readonly { readonly text: string }[] };

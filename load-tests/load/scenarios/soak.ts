@@ -4,7 +4,7 @@
 import { atLeast, atMost, type Check } from "../check.ts";
 import type { Point } from "../linear-fit.ts";
 import type { Phase, Scenario } from "../scenario.ts";
-import { activeRequests, balanceChecks, memoryCheck } from "../soak-balance.ts";
+import { activeRequests, balanceChecks, memoryCheck, type Submitted } from "../soak-balance.ts";
 import { Chores } from "../soak-chores.ts";
 import type { Stage } from "../stage.ts";
 
@@ -40,8 +40,9 @@ export const soak: Scenario = {
     return [
       atMost(0, { name: "requests still in the server after the drain", value: stuck }),
       ...balanceChecks(before, after, {
+        ...client,
+        finished: client.finished + submitted.finished - earlier.finished,
         refused: client.refused + submitted.refused - earlier.refused,
-        other: client.other + submitted.other - earlier.other,
       }),
       atMost(0, {
         name: "failed requests other than 429",
@@ -93,9 +94,10 @@ function isRefusal(error: string | null): boolean {
   return /^[45]\d\d /.test(error ?? "");
 }
 
-function submittedBy({ records }: Phase) {
+function submittedBy({ records }: Phase): Submitted {
   const refused = records.filter(({ error }) => isRefusal(error)).length;
-  return { refused, other: records.length - refused };
+  const finished = records.filter(({ outcome }) => outcome === "finished").length;
+  return { finished, refused, left: records.length - refused - finished };
 }
 
 function unexpectedFailures({ records, figures }: Phase): number {
