@@ -79,3 +79,8 @@ export function unknownName({ id }: Name): AdapterError {
 function unlessSame(record: NameRecord, next: NameRecord): NameRecord {
   return isDeepStrictEqual(record, next) ? record : next;
 }
+
+export function requireRecord(record: NameRecord | undefined, name: Name): NameRecord {
+  if (record === undefined) throw unknownName(name);
+  return record;
+}

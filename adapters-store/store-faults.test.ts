@@ -37,6 +37,15 @@ for (const effect of ["before", "after"] as const) {
         writesLeft = failing;
         const adding = addFixture(store, root, { content: content(9) });
         await assert.rejects(adding, { code: "storage_unavailable" });
+        const kept = new Set<string>();
+        for await (const { key } of local.list("versions/")) kept.add(key.split("/")[1]!);
+        assert.deepEqual(
+          [...kept].sort(),
+          store
+            .versions(name)
+            .map(({ version }) => version)
+            .sort(),
+        );
         const reopened = await openFixtureStore(root, { pool: inProcessDecoder });
         assert.deepEqual(reopened.all(), store.all());
         const nameWasWritten = failing === writesOfAnAddition - 1 && effect === "after";

@@ -86,13 +86,19 @@ export class StoreVersions {
     this.#inPlace.set(version, known);
   }
 
-  /** Moves the manifest's files out of `directory`; durable when it resolves. */
+  /** Moves the manifest's files out of `directory`; durable when it resolves. Leaves nothing where it throws. */
   async publish(directory: string, manifest: VersionManifest): Promise<void> {
     const prefix = versionPrefix(manifest.version);
-    for (const { name } of manifest.files) {
-      await this.#backend.put(prefix + name, { path: join(directory, name) });
+    try {
+      for (const { name } of manifest.files) {
+        await this.#backend.put(prefix + name, { path: join(directory, name) });
+      }
+      await this.#backend.put(prefix + manifestName, Buffer.from(JSON.stringify(manifest)));
+    } catch (error) {
+      // Or a disk that is full would stay so until the next start, which removes what cannot be removed now.
+      await this.#removeFiles(manifest.version, manifest.files).catch(() => {});
+      throw error;
     }
-    await this.#backend.put(prefix + manifestName, Buffer.from(JSON.stringify(manifest)));
     const { format, files, summary, uploadedBy } = manifest;
     this.#stored.set(manifest.version, { format, files, summary, uploadedBy, directory: null });
   }
@@ -101,11 +107,7 @@ export class StoreVersions {
     const known = this.#stored.get(version);
     if (known === undefined) return;
     this.#stored.delete(version);
-    const prefix = versionPrefix(version);
-    // Without its manifest the rest is a leftover, which the next start removes should this process not get to it.
-    for (const name of [manifestName, ...known.files.map((file) => file.name)]) {
-      await this.#backend.delete(prefix + name);
-    }
+    await this.#removeFiles(version, known.files);
   }
 
   /** Throws AdapterError `adapter_version_unknown`, and the backend's StorageError. */
@@ -131,6 +133,14 @@ export class StoreVersions {
 
   locate(version: string): string {
     return this.get(version)?.directory ?? this.#backend.locate(versionPrefix(version).slice(0, -1));
+  }
+
+  /** Without its manifest the rest is a leftover, which the next start removes should this process not get to it. */
+  async #removeFiles(version: string, files: KnownVersion["files"]): Promise<void> {
+    const prefix = versionPrefix(version);
+    for (const name of [manifestName, ...files.map((file) => file.name)]) {
+      await this.#backend.delete(prefix + name);
+    }
   }
 
   #require(version: string): KnownVersion {

@@ -13,26 +13,16 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AdapterTargets, DecodedAdapter } from "../kernels/adapter.ts";
 import { AdapterError } from "../kernels/errors.ts";
-import { checkAdapterId, checkOwner } from "./adapter-id.ts";
-import type { AdapterSource } from "./adapter-source.ts";
-import type { AdapterSummary } from "./adapter-summary.ts";
 import type { StorageBackend } from "./backends/backend.ts";
 import { openBackend } from "./backends/index.ts";
 import { DecodePool, type Decoder } from "./decode-pool.ts";
+import { type Addition, StoreAdditions } from "./store-additions.ts";
 import { type Name, StoreCatalog } from "./store-catalog.ts";
-import {
-  emptyRecord,
-  type NameSettings,
-  unknownName,
-  unknownVersion,
-  withCurrent,
-  withoutVersion,
-  withSettings,
-  withWords,
-} from "./store-changes.ts";
+import { type NameSettings, requireRecord, unknownVersion, withSettings } from "./store-changes.ts";
 import { mountDirectories } from "./store-in-place.ts";
-import { type StagedAdapter, StoreIntake, type UploadFacts } from "./store-intake.ts";
-import { type AdapterLineage, type HistoryEntry, type NameRecord, versionsOf } from "./store-records.ts";
+import { StoreIntake } from "./store-intake.ts";
+import { versionsOf } from "./store-records.ts";
+import { type Expiry, type Removal, StoreRemovals } from "./store-removals.ts";
 import { KeyedTurns } from "./store-turns.ts";
 import { areWhole, type StoredFile, StoreVersions } from "./store-versions.ts";
 import {
@@ -46,8 +36,10 @@ import {
 
 export { defaultOwner } from "./adapter-id.ts";
 export type { AdapterSource, NamedFile } from "./adapter-source.ts";
+export type { Addition, FoundAdapter } from "./store-additions.ts";
 export type { Name } from "./store-catalog.ts";
 export type { AdapterLineage } from "./store-records.ts";
+export type { Expiry, Removal } from "./store-removals.ts";
 export type { StoredFile } from "./store-versions.ts";
 export type { AdapterPage, PageQuery, StoredAdapter, StoredVersion, StoreUsage } from "./store-views.ts";
 
@@ -59,30 +51,6 @@ export type AdapterStoreOptions = {
   readonly pool?: Decoder; // default: one of its own
   readonly held?: ReadonlySet<string>; // versions to be kept though no name may have them; `forget` them in time
 };
-
-export type Addition = Name & {
-  readonly source: AdapterSource; // stays the caller's
-  readonly alias?: string; // another id of the owner that shall mean the version too
-  readonly ttlSeconds?: number | null; // from now; null = for ever. What is left out here and below stays as it was
-  readonly pin?: boolean;
-  readonly shared?: boolean;
-  readonly metadata?: Readonly<Record<string, string>>;
-  readonly lineage?: AdapterLineage | null;
-  readonly uploaded?: UploadFacts; // where the source was made of that
-  readonly check?: (found: FoundAdapter) => void; // throws what shall refuse it, before anything is published
-  /** Once it could be decoded under its version and before a name means it; throws what shall refuse it. */
-  readonly ready?: (found: FoundAdapter) => Promise<void>;
-};
-
-/** What an addition's source turned out to be. */
-export type FoundAdapter = {
-  readonly version: string;
-  readonly summary: AdapterSummary;
-  readonly statedBase: string | null; // the base that its files name
-};
-
-/** `unnamed` are versions that no name has any more: `forget` them once nobody uses them. */
-export type Removal = { readonly unnamed: readonly string[] };
 
 /** Throws AdapterError `adapter_store_damaged`, and the backend's StorageError. */
 export async function openAdapterStore(options: AdapterStoreOptions): Promise<AdapterStore> {
@@ -104,6 +72,8 @@ export class AdapterStore {
   readonly #catalog: StoreCatalog;
   readonly #versions: StoreVersions;
   readonly #views: StoreViews;
+  readonly #additions: StoreAdditions;
+  readonly #removals: StoreRemovals;
   // What gives a version a name, and what removes its files, take turns by version, and then by name.
   readonly #turns = new KeyedTurns();
 
@@ -119,6 +89,9 @@ export class AdapterStore {
     this.#catalog = new StoreCatalog(backend, baseFingerprint);
     this.#versions = new StoreVersions(backend);
     this.#views = new StoreViews(this.#catalog, this.#versions);
+    const parts = { catalog: this.#catalog, versions: this.#versions, turns: this.#turns };
+    this.#additions = new StoreAdditions({ ...parts, intake: this.#intake, baseFingerprint });
+    this.#removals = new StoreRemovals(parts);
   }
 
   /** Reads what was published and removes leftovers; called once, by `openAdapterStore`. */
@@ -174,26 +147,7 @@ export class AdapterStore {
    * and format refuse.
    */
   async add(addition: Addition): Promise<StoredAdapter> {
-    const { owner, id, alias } = addition;
-    const names = [id, ...(alias === undefined ? [] : [alias])].map((each) => ({ owner, id: each }));
-    for (const name of names) this.#checkName(name);
-    await using staged = await this.#intake.stage(addition.source);
-    const { version, summary } = staged.manifest;
-    const { statedBase } = addition.uploaded ?? staged;
-    const found = { version, summary, statedBase };
-    addition.check?.(found);
-    const record = await this.#turns.run(version, async () => {
-      const isNew = !this.#versions.isStored(version);
-      try {
-        if (isNew) await this.#versions.publish(staged.directory, { ...staged.manifest, uploadedBy: owner });
-        await addition.ready?.(found);
-        return await this.#catalog.update(names[0]!, (former) => this.#added(former, addition, staged));
-      } finally {
-        if (isNew && !this.#catalog.isNamed(version)) await this.#versions.remove(version);
-      }
-    });
-    if (alias !== undefined) await this.#move(names[1]!, version, () => entryOf(record!, version));
-    return this.#views.of(record!);
+    return this.#views.of(await this.#additions.add(addition));
   }
 
   /**
@@ -201,17 +155,13 @@ export class AdapterStore {
    * `adapter_version_unknown`, `adapter_id_invalid`, `adapter_id_read_only`.
    */
   async moveAlias(name: Name, version: string): Promise<StoredAdapter> {
-    this.#checkName(name);
-    return this.#move(name, version, () => {
-      const records = this.#catalog.ofOwner(name.owner).sort((one, other) => (one.id < other.id ? -1 : 1));
-      return records.map((record) => entryOf(record, version)).find((entry) => entry !== undefined);
-    });
+    return this.#views.of(await this.#additions.moveAlias(name, version));
   }
 
   /** Throws AdapterError `adapter_not_found`, `adapter_id_read_only`, `adapter_id_taken`. */
   async set(name: Name, settings: NameSettings): Promise<StoredAdapter> {
     const record = await this.#catalog.update(name, (former) =>
-      withSettings(required(former, name), settings),
+      withSettings(requireRecord(former, name), settings),
     );
     return this.#views.of(record!);
   }
@@ -223,10 +173,7 @@ export class AdapterStore {
 
   /** Removes a name with its history. Throws AdapterError `adapter_not_found`, `adapter_id_read_only`. */
   delete(name: Name): Promise<Removal> {
-    return this.#remove(name, (record) => {
-      required(record, name);
-      return null;
-    });
+    return this.#removals.delete(name);
   }
 
   /**
@@ -234,33 +181,17 @@ export class AdapterStore {
    * `adapter_not_found`, `adapter_id_read_only`, `adapter_version_unknown`, `adapter_version_current`.
    */
   deleteVersion(name: Name, version: string): Promise<Removal> {
-    return this.#remove(name, (record) => withoutVersion(required(record, name), version));
+    return this.#removals.deleteVersion(name, version);
   }
 
   /** Removes the names whose time is over. */
-  async expire(nowMs: number): Promise<Removal & { readonly expired: readonly Name[] }> {
-    const isOver = (record: NameRecord | undefined) => (record?.expiresAtMs ?? Infinity) <= nowMs;
-    const expired: Name[] = [];
-    const unnamed: string[] = [];
-    for (const { owner, id } of this.#catalog.all().filter(isOver)) {
-      const name = { owner, id };
-      const removal = await this.#remove(name, (record) => {
-        if (!isOver(record)) return record; // prolonged or deleted meanwhile
-        expired.push(name);
-        return null;
-      });
-      unnamed.push(...removal.unnamed);
-    }
-    return { expired, unnamed };
+  expire(nowMs: number): Promise<Expiry> {
+    return this.#removals.expire(nowMs);
   }
 
   /** Removes the files of a version that nobody uses; false where a name has it (again). */
   forget(version: string): Promise<boolean> {
-    return this.#turns.run(version, async () => {
-      if (this.#catalog.isNamed(version)) return false;
-      await this.#versions.remove(version);
-      return true;
-    });
+    return this.#removals.forget(version);
   }
 
   /**
@@ -309,62 +240,4 @@ export class AdapterStore {
     await this.#turns.idle();
     await this.#catalog.idle();
   }
-
-  async #move(name: Name, version: string, find: () => HistoryEntry | undefined): Promise<StoredAdapter> {
-    const record = await this.#turns.run(version, () =>
-      this.#catalog.update(name, (former) => {
-        const entry = find();
-        if (entry === undefined || !this.#versions.get(version)) throw unknownVersion(version);
-        return former ? withCurrent(former, entry) : emptyRecord(name, this.#baseFingerprint, entry);
-      }),
-    );
-    return this.#views.of(record!);
-  }
-
-  #added(former: NameRecord | undefined, addition: Addition, staged: StagedAdapter): NameRecord {
-    const { owner, id, metadata, lineage, pin, shared, ttlSeconds, uploaded = staged } = addition;
-    const nowMs = Date.now();
-    const words = { ...(metadata && { metadata }), ...(lineage !== undefined && { lineage }) };
-    const entry: HistoryEntry = {
-      version: staged.manifest.version,
-      createdAtMs: nowMs,
-      filesIgnored: uploaded.filesIgnored,
-      uploadedBytes: uploaded.uploadedBytes,
-      metadata: {},
-      lineage: null,
-      ...words,
-    };
-    const moved = former
-      ? withWords(withCurrent(former, entry), entry.version, words)
-      : emptyRecord({ owner, id }, this.#baseFingerprint, entry);
-    const expiresAtMs = ttlSeconds == null ? ttlSeconds : nowMs + ttlSeconds * 1000;
-    return withSettings(moved, { pin, shared, expiresAtMs });
-  }
-
-  async #remove(
-    name: Name,
-    change: (record: NameRecord | undefined) => NameRecord | null | undefined,
-  ): Promise<Removal> {
-    let former: NameRecord | undefined;
-    await this.#catalog.update(name, (record) => {
-      former = record;
-      return change(record);
-    });
-    return { unnamed: versionsOf(former).filter((version) => !this.#catalog.isNamed(version)) };
-  }
-
-  #checkName(name: Name): void {
-    checkOwner(name.owner);
-    checkAdapterId(name.id);
-    this.#catalog.refuseReadOnly(name);
-  }
-}
-
-function entryOf({ history }: NameRecord, version: string): HistoryEntry | undefined {
-  return history.find((entry) => entry.version === version);
-}
-
-function required(record: NameRecord | undefined, name: Name): NameRecord {
-  if (record === undefined) throw unknownName(name);
-  return record;
 }

@@ -15,8 +15,12 @@ export type Encoding =
   | ({ readonly codec: "ternary" } & TernaryOptions)
   | { readonly codec: "sparse"; readonly density: number };
 
-/** Values must be finite. Throws AdapterError `codec_out_of_range`. */
-export function encodeFloats(values: Float32Array, encoding: Encoding): Uint8Array {
+/**
+ * Values must be finite. Throws AdapterError `codec_out_of_range`.
+ *
+ * @param rows of the tensor's shape
+ */
+export function encodeFloats(values: Float32Array, encoding: Encoding, rows: number): Uint8Array {
   switch (encoding.codec) {
     case "f32":
       return encodeF32(values);
@@ -29,7 +33,7 @@ export function encodeFloats(values: Float32Array, encoding: Encoding): Uint8Arr
     case "int4":
       return encodeInt4(values, encoding.groupSize);
     case "ternary":
-      return encodeTernary(values, encoding);
+      return encodeTernary(values, encoding, rows);
     case "sparse":
       return encodeSparse(values, encoding.density);
   }

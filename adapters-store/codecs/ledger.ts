@@ -24,7 +24,7 @@ const largestReplay = 2 ** 35;
 const chunk = 4096; // values whose sums stay in the cache while all steps pass
 
 export const ledger: TensorCodec<Floats> = {
-  decode(bytes, count, { bytes: shared, first }) {
+  decode(bytes, count, { ledger: { bytes: shared, first } }) {
     assertLength(bytes, 4);
     const { initialSeed, steps } = decodeLedger(shared);
     return replay([{ seed: initialSeed, scalar: viewOf(bytes).getFloat32(0, true) }, ...steps], first, count);

@@ -21,7 +21,7 @@ type Place = { readonly seed: number; readonly first: number; readonly count: nu
 const maskCost = 64;
 
 export const maskedLedger: TensorCodec<Floats> = {
-  decode(bytes, count, { bytes: shared, first }) {
+  decode(bytes, count, { ledger: { bytes: shared, first } }) {
     assertLength(bytes, 12);
     const view = viewOf(bytes);
     const shape = {

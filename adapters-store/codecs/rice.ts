@@ -2,10 +2,10 @@
 // its `low` lowest bits, the highest bit of a byte first. For gaps between random positions this is within 2% of
 // the entropy at densities up to a half (Golomb 1966, Rice 1979).
 
+import { windowAt, windowBits, windowsOf } from "./bit-window.ts";
 import { type Indices, malformedTensor } from "./tensor-codec.ts";
 
 export const largestLow = 24;
-const windowBits = 25; // of a 32-bit word, what is valid wherever in a byte it begins
 
 /** The `low` that makes `values` smallest, and their size with it. */
 export function chooseRice(values: Uint32Array): { readonly low: number; readonly bits: number } {
@@ -50,24 +50,22 @@ export function decodeRice(
   if (count !== undefined && count > most) {
     throw malformedTensor(`${count} positions do not fit into ${bytes.length} bytes`);
   }
-  const padded = new Uint8Array(bytes.length + 4); // so that the last window is whole
-  padded.set(bytes);
-  const view = new DataView(padded.buffer);
+  const windows = windowsOf(bytes);
   const values = new Uint32Array(count ?? most);
   let position = 0;
   let found = 0;
   for (; found < values.length; found++) {
-    const window = windowAt(view, position);
+    const window = windowAt(windows, position);
     const zeros = Math.clz32(window);
     if (zeros + 1 + low <= windowBits) {
       values[found] = (zeros << low) | ((window << (zeros + 1)) >>> (32 - low));
       position += zeros + 1 + low;
     } else {
       if (window === 0 && end - position < 8) break;
-      const long = countZeros(view, position, end);
+      const long = countZeros(windows, position, end);
       if (long >= 2 ** (32 - low)) throw malformedTensor("a gap between positions is too long");
       position += long + 1;
-      values[found] = (long << low) | (windowAt(view, position) >>> (32 - low));
+      values[found] = (long << low) | (windowAt(windows, position) >>> (32 - low));
       position += low;
     }
     if (position > end) throw malformedTensor("the positions go on after the tensor's end");
@@ -77,16 +75,11 @@ export function decodeRice(
   return values.subarray(0, found);
 }
 
-/** The bits from `position` on, the next one highest; one big-endian read is what makes decoding fast. */
-function windowAt(padded: DataView, position: number): number {
-  return padded.getInt32(position >>> 3) << (position & 7);
-}
-
-function countZeros(padded: DataView, from: number, end: number): number {
+function countZeros(windows: DataView, from: number, end: number): number {
   let zeros = 0;
   for (;;) {
     if (from + zeros >= end) throw malformedTensor("the positions go on after the tensor's end");
-    const run = Math.min(Math.clz32(windowAt(padded, from + zeros)), windowBits);
+    const run = Math.min(Math.clz32(windowAt(windows, from + zeros)), windowBits);
     zeros += run;
     if (run < windowBits) return zeros;
   }

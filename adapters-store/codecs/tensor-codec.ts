@@ -12,12 +12,17 @@ export type SharedLedger = {
   readonly first: number; // place of the tensor's first value among all values that the ledger makes
 };
 
+export type TensorContext = {
+  readonly rows: number; // of the tensor's shape; divides the number of its values
+  readonly ledger: SharedLedger;
+};
+
 export type TensorCodec<Values> = {
   /**
    * Checks the lengths before it allocates `count` values. Throws AdapterError `container_tensor_malformed`.
    * Values may be infinite; the caller looks.
    */
-  readonly decode: (bytes: Uint8Array, count: number, ledger: SharedLedger) => Values;
+  readonly decode: (bytes: Uint8Array, count: number, context: TensorContext) => Values;
 
   /** As `decode`, of bytes that are nobody else's and begin their buffer: their memory becomes the values'. */
   readonly adopt?: (bytes: Uint8Array<ArrayBuffer>, count: number) => Values;

@@ -17,13 +17,13 @@ const base = { targets, fingerprint: "f".repeat(64) };
 const identity = { base, parents: ["v1"], metadata: {} };
 const source: CompressionSource = { ...identity, adapter: lowRank(targets, 16, { layers: 1 }) };
 
-test("ComPEFT: 8x by bitmaps, at least 45x at 5% density, all overhead included", () => {
+test("ComPEFT: 8x at any density, at least 45x at 5%, all overhead included", () => {
   const large = { ...identity, adapter: lowRank(targets, 16) }; // 1.3 million values
   const ratio = (density: number) => compress(large, { method: "compeft", density }).ratio;
-  assert.ok(ratio(1) > 7.9 && ratio(1) <= 8, `${ratio(1)}`);
-  const [fifth, half] = [ratio(0.05), ratio(0.5)];
-  assert.ok(fifth >= 45, `${fifth}`);
-  assert.ok(half >= 10.5, `${half}`);
+  for (const density of [1, 0.9, 2 / 3, 0.5])
+    assert.ok(ratio(density) >= 10, `${density}: ${ratio(density)}`);
+  assert.ok(ratio(1) >= 15.5, `${ratio(1)}`);
+  assert.ok(ratio(0.05) >= 46.5, `${ratio(0.05)}`);
 });
 
 test("the reported ratio and errors are those of the file", () => {

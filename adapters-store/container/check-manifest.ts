@@ -16,6 +16,7 @@ export type TensorPlan = {
   readonly holds: TensorLayout["holds"];
   readonly codec: string;
   readonly count: number;
+  readonly rows: number; // of its shape
   readonly offset: number; // from the start of the file
   readonly bytes: number;
   readonly ledgerFirst: number; // of the values that the ledger makes, this tensor's first
@@ -60,6 +61,7 @@ export function planContainer(manifest: ContainerManifest, against: CheckedAgain
       holds: layout.holds,
       codec: entry.codec,
       count,
+      rows: entry.shape[0]!,
       offset,
       bytes: entry.bytes,
       ledgerFirst,

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { deflateSync, inflateSync } from "node:zlib";
 import { AdapterError } from "../../kernels/errors.ts";
 import { randomAt } from "../../kernels/sampling/random.ts";
 import { hashAdapter } from "../adapter-version.ts";
@@ -11,6 +10,7 @@ import { memorySource } from "./byte-source.ts";
 import { everyKind, fixtureBase } from "./container-fixture.ts";
 import { encodeModule } from "./encode-module.ts";
 import { readContainer } from "./read-container.ts";
+import { rewriteManifest } from "./rewrite-fixture.ts";
 import { writeContainer } from "./write-container.ts";
 
 const mutationsPerCodec = 1500;
@@ -21,6 +21,7 @@ const encodings: readonly Encoding[] = [
   { codec: "int4", groupSize: 8 },
   { codec: "ternary", density: 0.3, positions: "rice" },
   { codec: "ternary", density: 0.5, positions: "bitmaps" },
+  { codec: "ternary", density: 0.2, positions: "urn" },
   { codec: "sparse", density: 0.3 },
 ];
 
@@ -32,12 +33,14 @@ for (const encoding of encodings) {
     metadata: {},
     modules: everyKind().modules.map((module) => encodeModule(module, encoding, fixtureBase.targets)),
   });
+  const former = rewriteManifest(intact, 1, (text) => text);
   const expected = versionOf(intact);
 
   test(`${name}: bit flips, cuts, insertions and lengths`, () => {
     const codes = new Map<string, number>();
     for (let seed = 0; seed < mutationsPerCodec; seed++) {
-      const code = verdict(mutate(intact, seed), `seed ${seed}`, (version) => version === expected);
+      const file = seed % 4 < 2 ? intact : former; // both versions of the format
+      const code = verdict(mutate(file, seed), `seed ${seed}`, (version) => version === expected);
       codes.set(code, (codes.get(code) ?? 0) + 1);
     }
     assert.ok(codes.size >= 3, `only ${[...codes.keys()]}`);
@@ -98,34 +101,26 @@ function mutate(intact: Uint8Array, seed: number): Uint8Array {
   }
 }
 
+/** In both versions of the format by turns. */
 function mutateManifest(intact: Uint8Array, seed: number): Uint8Array {
-  const file = Buffer.from(intact);
-  const storedBytes = file.readUInt32LE(12);
-  const text = inflateSync(file.subarray(20, 20 + storedBytes)).toString();
-  const numbers = [...text.matchAll(/(?<=[:[,])\d+/g)];
-  const chosen = numbers[Math.floor(randomAt(seed, 0) * numbers.length)]!;
-  const values = [
-    "0",
-    "-1",
-    "1e99",
-    "4294967295",
-    "1.5",
-    "null",
-    `${Number(chosen[0]) + 1}`,
-    '"x"',
-    "[]",
-    "{}",
-  ];
-  const cut = Math.floor(randomAt(seed, 2) * text.length);
-  const changed =
-    seed % 3 === 0
+  return rewriteManifest(intact, seed % 2 === 0 ? 1 : 2, (text) => {
+    const numbers = [...text.matchAll(/(?<=[:[,])\d+/g)];
+    const chosen = numbers[Math.floor(randomAt(seed, 0) * numbers.length)]!;
+    const values = [
+      "0",
+      "-1",
+      "1e99",
+      "4294967295",
+      "1.5",
+      "null",
+      `${Number(chosen[0]) + 1}`,
+      '"x"',
+      "[]",
+      "{}",
+    ];
+    const cut = Math.floor(randomAt(seed, 2) * text.length);
+    return seed % 3 === 0
       ? `${text.slice(0, cut)}${text.slice(cut + 1)}`
       : `${text.slice(0, chosen.index)}${values[seed % values.length]}${text.slice(chosen.index + chosen[0].length)}`;
-  const stored = deflateSync(changed);
-  const head = Buffer.alloc(Math.ceil((20 + stored.length) / 64) * 64);
-  file.copy(head, 0, 0, 12);
-  head.writeUInt32LE(stored.length, 12);
-  head.writeUInt32LE(Buffer.byteLength(changed), 16);
-  stored.copy(head, 20);
-  return Buffer.concat([head, file.subarray(Math.ceil((20 + storedBytes) / 64) * 64)]);
+  });
 }

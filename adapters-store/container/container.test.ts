@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { deflateSync, inflateSync } from "node:zlib";
 import { type AdapterModule, type DecodedAdapter, moduleArrays } from "../../kernels/adapter.ts";
 import { encodeLedger, replay } from "../codecs/ledger.ts";
 import { bytesOf } from "../codecs/tensor-codec.ts";
@@ -9,6 +7,7 @@ import { memorySource } from "./byte-source.ts";
 import { everyKind, fixtureBase, lowRank } from "./container-fixture.ts";
 import { encodeModule } from "./encode-module.ts";
 import { readContainer, readManifest } from "./read-container.ts";
+import { rewriteManifest } from "./rewrite-fixture.ts";
 import { type ContainerContent, type EncodedModule, writeContainer } from "./write-container.ts";
 
 const { targets } = fixtureBase;
@@ -124,41 +123,64 @@ const refusals: [what: string, code: string, message: RegExp, change: (manifest:
 
 for (const [what, code, message, change] of refusals) {
   test(`refuses ${what}`, () => {
-    const bytes = rewrite(write(everyKind()), (text) => {
-      const manifest = JSON.parse(text);
-      change(manifest);
-      return JSON.stringify(manifest);
-    });
-    assert.throws(() => read(bytes), { name: "AdapterError", code, message });
+    for (const version of [1, 2] as const) {
+      const bytes = rewriteManifest(write(everyKind()), version, (text) => {
+        const manifest = JSON.parse(text);
+        change(manifest);
+        return JSON.stringify(manifest);
+      });
+      assert.throws(() => read(bytes), { name: "AdapterError", code, message });
+    }
   });
 }
 
-test("refuses duplicate keys, text that is not JSON, and manifests that state other lengths", () => {
-  const intact = write(everyKind());
-  const refused = (bytes: Uint8Array, message: RegExp) =>
-    assert.throws(() => read(bytes), { code: "container_malformed", message });
-  refused(
-    rewrite(intact, (text) => text.replace('"kind"', '"kind":"scale","kind"')),
-    /"kind" twice/,
-  );
-  refused(
-    rewrite(intact, () => "{"),
-    /not JSON/,
-  );
-  refused(
-    rewrite(intact, () => "[]"),
-    /no object/,
-  );
-  const states = (textBytes: number) => {
-    const bytes = Buffer.from(intact);
-    bytes.writeUInt32LE(textBytes, 16);
-    return bytes;
-  };
-  refused(states(10), /inflated/);
-  refused(states(4 << 20), /length that it states/);
-  refused(states(2 ** 31), /more than/);
-  const bomb = rewrite(intact, () => `{"base":"${"a".repeat(5 << 20)}"}`);
-  refused(bomb, /more than/);
+test("version 1 is read", () => {
+  const adapter = everyKind();
+  const former = rewriteManifest(write(adapter), 1, (text) => text);
+  assert.notDeepEqual(former, write(adapter));
+  assert.deepEqual(read(former).adapter, adapter);
+});
+
+for (const version of [1, 2] as const) {
+  test(`version ${version}: refuses duplicate keys, text that is not JSON, and other lengths than are stated`, () => {
+    const intact = write(everyKind());
+    const rewrite = (change: (text: string) => string) => rewriteManifest(intact, version, change);
+    const refused = (bytes: Uint8Array, message: RegExp) =>
+      assert.throws(() => read(bytes), { code: "container_malformed", message });
+    refused(
+      rewrite((text) => text.replace('"kind"', '"kind":"scale","kind"')),
+      /"kind" twice/,
+    );
+    refused(
+      rewrite(() => "{"),
+      /not JSON/,
+    );
+    refused(
+      rewrite(() => "[]"),
+      /no object/,
+    );
+    const states = (textBytes: number, bytes = rewrite((text) => text)) => {
+      const changed = Buffer.from(bytes);
+      changed.writeUInt32LE(textBytes, 16);
+      return changed;
+    };
+    refused(states(10), /inflated/);
+    refused(states(4 << 20), /length that it states/);
+    refused(states(2 ** 31), /more than/);
+    const bomb = rewrite(() => `{"base":"${"a".repeat((1 << 30) >> 2)}"}`); // 256 MB in 260 KB
+    refused(bomb, /more than/);
+    const before = process.memoryUsage().arrayBuffers;
+    refused(states(4 << 20, bomb), /inflated/);
+    assert.ok(process.memoryUsage().arrayBuffers - before < 16 << 20);
+  });
+}
+
+test("a manifest of one version under the other's number is refused", () => {
+  for (const version of [1, 2] as const) {
+    const bytes = Buffer.from(rewriteManifest(write(everyKind()), version, (text) => text));
+    bytes.writeUInt32LE(3 - version, 8);
+    assert.throws(() => read(bytes), { name: "AdapterError" });
+  }
 });
 
 test("refuses infinite values and indices that do not ascend", () => {
@@ -221,7 +243,7 @@ test("refuses other files and versions", () => {
     assert.throws(() => read(intact.slice(0, size)), { code: "container_malformed" });
   assert.throws(() => read(Buffer.from("GGUF".repeat(100))), { code: "container_malformed" });
   const newer = Buffer.from(intact);
-  newer.writeUInt32LE(2, 8);
+  newer.writeUInt32LE(3, 8);
   assert.throws(() => read(newer), { code: "container_version_unsupported" });
 });
 
@@ -243,25 +265,4 @@ function manyChannels(manifest: Json): void {
 
 function dropPrefix(manifest: Json): void {
   manifest.modules = manifest.modules.filter(({ kind, layer }: Json) => kind !== "prefix" || layer !== 1);
-}
-
-/** The same tensors under another manifest. */
-function rewrite(bytes: Uint8Array, change: (text: string) => string): Uint8Array {
-  const file = Buffer.from(bytes);
-  const storedBytes = file.readUInt32LE(12);
-  const tensors = file.subarray(Math.ceil((20 + storedBytes) / 64) * 64);
-  const text = Buffer.from(change(inflateSync(file.subarray(20, 20 + storedBytes)).toString()));
-  const stored = deflateSync(text);
-  const head = Buffer.alloc(Math.ceil((20 + stored.length) / 64) * 64);
-  head.write("cotenant");
-  head.writeUInt32LE(1, 8);
-  head.writeUInt32LE(stored.length, 12);
-  head.writeUInt32LE(text.length, 16);
-  stored.copy(head, 20);
-  assert.equal(createHash("sha256").update(tensors).digest("hex"), sha256Of(bytes));
-  return Buffer.concat([head, tensors]);
-}
-
-function sha256Of(bytes: Uint8Array): string {
-  return readManifest(memorySource(bytes)).sha256;
 }

@@ -23,7 +23,7 @@ export function encodeModule(
   const tensors = moduleArrays(module).map(([name, array]): [string, EncodedTensor] => {
     const shape = layout.tensors[name]!.shape({ ...widths, own, targets });
     if (array instanceof Uint32Array) return [name, { codec: "gaps", shape, bytes: encodeGaps(array) }];
-    return [name, { codec: encoding.codec, shape, bytes: encodeFloats(array, encoding) }];
+    return [name, { codec: encoding.codec, shape, bytes: encodeFloats(array, encoding, shape[0]!) }];
   });
   // A decoded module has its scale inside.
   return { kind: module.kind, ...place, own, scale: 1, tensors: Object.fromEntries(tensors) };
@@ -33,9 +33,9 @@ export function encodeModule(
 export function decodeAgain(module: AdapterModule, encoded: EncodedModule): AdapterModule {
   const arrays = new Map(moduleArrays(module));
   const floats = (name: string) => {
-    const { codec, bytes } = encoded.tensors[name]!;
-    const ledger = { bytes: new Uint8Array(0), first: 0 };
-    return floatCodecs[codec as FloatCodecName].decode(bytes, arrays.get(name)!.length, ledger);
+    const { codec, shape, bytes } = encoded.tensors[name]!;
+    const context = { rows: shape[0]!, ledger: { bytes: new Uint8Array(0), first: 0 } };
+    return floatCodecs[codec as FloatCodecName].decode(bytes, arrays.get(name)!.length, context);
   };
   return kindLayouts[module.kind].build(encoded, encoded.own, {
     floats,

@@ -68,10 +68,10 @@ function decodeModule(
   const indices = new Map<string, Indices>();
   for (const plan of tensors) {
     const where = `${describeModule(entry)}'s ${plan.name}`;
-    const ledger = { bytes: ledgerBytes, first: plan.ledgerFirst };
+    const context = { rows: plan.rows, ledger: { bytes: ledgerBytes, first: plan.ledgerFirst } };
     if (plan.holds === "indices") {
       const bytes = source.read(plan.offset, plan.bytes);
-      const values = indexCodecs[plan.codec as IndexCodecName].decode(bytes, plan.count, ledger);
+      const values = indexCodecs[plan.codec as IndexCodecName].decode(bytes, plan.count, context);
       indices.set(plan.name, checkIndices(values, where, indexLimit));
       continue;
     }
@@ -79,7 +79,7 @@ function decodeModule(
     const values =
       codec.adopt && source.take
         ? codec.adopt(source.take(plan.offset, plan.bytes), plan.count)
-        : codec.decode(source.read(plan.offset, plan.bytes), plan.count, ledger);
+        : codec.decode(source.read(plan.offset, plan.bytes), plan.count, context);
     if (plan.name === layout.scaled && entry.scale !== 1) scaleInPlace(values, entry.scale);
     floats.set(plan.name, checkFinite(values, where));
   }

@@ -11,17 +11,19 @@ import { kindLayouts } from "../../adapters-store/container/module-layouts.ts";
 import { readContainer } from "../../adapters-store/container/read-container.ts";
 import { moduleArrays } from "../../kernels/adapter.ts";
 
-const file = readFileSync(join(import.meta.dirname, "every-codec.cotenant"));
-const expected: Record<string, unknown>[] = readFileSync(
-  join(import.meta.dirname, "every-codec.jsonl"),
-  "utf8",
-)
-  .trim()
-  .split("\n")
-  .map((line) => JSON.parse(line));
+for (const version of [1, 2]) {
+  test(`version ${version}: every value is the one that the Python reader reads`, () => compare(version));
+}
 
-test("every value is the one that the Python reader reads", () => {
-  const { adapter, manifest } = readContainer(memorySource(file), fixtureBase);
+function compare(version: number): void {
+  const read = (extension: string) =>
+    readFileSync(join(import.meta.dirname, `version-${version}.${extension}`));
+  const expected: Record<string, unknown>[] = read("jsonl")
+    .toString()
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  const { adapter, manifest } = readContainer(memorySource(read("cotenant")), fixtureBase);
   assert.equal(adapter.modules.length, expected.length);
   for (const [i, module] of adapter.modules.entries()) {
     const own = moduleArrays(module).map(([name, array]) => [name, Array.from(array, (value) => value + 0)]);
@@ -38,7 +40,7 @@ test("every value is the one that the Python reader reads", () => {
     [...new Set(adapter.modules.map(({ kind }) => kind))].sort(),
     Object.keys(kindLayouts).sort(),
   );
-});
+}
 
 function withoutNegativeZeros(module: Record<string, unknown>): Record<string, unknown> {
   const plain = (value: unknown) => (Array.isArray(value) ? value.map((each: number) => each + 0) : value);

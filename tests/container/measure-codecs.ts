@@ -7,6 +7,7 @@ import { encodeLedger } from "../../adapters-store/codecs/ledger.ts";
 import { normalValues } from "../../adapters-store/container/container-fixture.ts";
 
 const count = 4_000_000;
+const rows = 16;
 const runs = 20;
 const encodings: readonly Encoding[] = [
   { codec: "f32" },
@@ -15,20 +16,24 @@ const encodings: readonly Encoding[] = [
   { codec: "int8", groupSize: 64 },
   { codec: "int4", groupSize: 32 },
   { codec: "sparse", density: 0.05 },
-  ...[1, 0.5, 0.2, 0.1, 0.05].map((density): Encoding => ({ codec: "ternary", density })),
-  { codec: "ternary", density: 0.5, positions: "bitmaps" },
+  ...(["urn", "rice", "bitmaps"] as const).flatMap((positions) =>
+    [1, 0.5, 0.2, 0.1, 0.05].map((density): Encoding => ({ codec: "ternary", density, positions })),
+  ),
 ];
 
 const values = normalValues(1, count);
 for (const encoding of encodings) {
-  const bytes = encodeFloats(values, encoding);
+  const bytes = encodeFloats(values, encoding, rows);
   report(JSON.stringify(encoding), () =>
-    floatCodecs[encoding.codec].decode(bytes, count, { bytes: new Uint8Array(0), first: 0 }),
+    floatCodecs[encoding.codec].decode(bytes, count, {
+      rows,
+      ledger: { bytes: new Uint8Array(0), first: 0 },
+    }),
   );
 }
 const shared = encodeLedger(1, []);
 report("ledger, one step", () =>
-  floatCodecs.ledger.decode(new Uint8Array(4), count, { bytes: shared, first: 0 }),
+  floatCodecs.ledger.decode(new Uint8Array(4), count, { rows, ledger: { bytes: shared, first: 0 } }),
 );
 
 function report(name: string, decode: () => unknown): void {

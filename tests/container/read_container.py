@@ -6,6 +6,7 @@ An oracle for the golden file: it shares nothing with the server's reader, check
 """
 
 import hashlib
+import itertools
 import json
 import math
 import struct
@@ -24,6 +25,16 @@ TENSORS = {
 }
 SCALED = {"low-rank": "b", "channels": "b", "sparse": "values", "embedding": "b", "head": "b"}
 M32 = 0xFFFFFFFF
+DICTIONARY = (
+    b'"kind":"embedding","kind":"head","kind":"soft-prompt","tokens":"hidden":"kind":"prefix","keys":"values":'
+    b'"kind":"sparse","entries":"indices":"kind":"channels","channels":"gaps""u32""kind":"scale","shift":'
+    b'"ledger""masked-ledger""sparse""bf16""f32""f16""int8""int4"{"base":"","sha256":"","ledgerBytes":0,'
+    b'"modules":[{"kind":"low-rank","layer":0,"projection":"o","rank":8,"scale":1,"tensors":{"a":{"codec":'
+    b'"ternary","shape":[8,"bytes":},"b":{"codec":"ternary","shape":[8,"bytes":}}},{"kind":"low-rank","layer":1,'
+    b'"projection":"gate","rank":16,"scale":1,"tensors":{"a":{"codec":"ternary","shape":[16,"projection":"q",'
+    b'"projection":"k","projection":"v","projection":"up","projection":"down"}}}],"lineage":{"operation":'
+    b'"compress","parents":[""],"parameters":{"method":"compeft","density":0.05}},"metadata":{}}'
+)
 
 
 def f32(x):
@@ -72,7 +83,61 @@ def positions(gaps):
     return places
 
 
-def ternary(data, n):
+def urn_table(index):
+    marked = round(65536 * 2 ** (-(index // 8) / 4))
+    more = 65536 >> (9 - index % 8) if index % 8 else 0
+    weights = []
+    for count in range(17):
+        weight = float(math.comb(16, count))
+        for drawn in range(count):
+            weight *= marked + drawn * more
+        for drawn in range(16 - count):
+            weight *= 65536 - marked + drawn * more
+        weights.append(weight)
+    whole = 0.0
+    for weight in weights:
+        whole += weight
+    table = [1 + math.floor(weight * 4079 / whole) for weight in weights]
+    table[table.index(max(table))] += 4096 - sum(table)
+    return table
+
+
+def urn(data, n, rows):
+    table = urn_table(data[0] - 32)
+    below = [sum(table[:count]) for count in range(17)]
+    state, at, counts = int.from_bytes(data[1:4], "big"), 4, []
+    for _ in range(-(-n // 16)):
+        slot = state % 4096
+        count = max(c for c in range(17) if below[c] <= slot)
+        counts.append(count)
+        state = table[count] * (state // 4096) + slot - below[count]
+        while state < 1 << 15:
+            state = state * 256 + data[at]
+            at += 1
+    magnitude = struct.unpack("<f", struct.pack("<I", (state - (1 << 15)) << 16))[0]
+    bits = "".join(f"{byte:08b}" for byte in data[at:])
+    sets = [sorted(sum(1 << bit for bit in chosen) for chosen in itertools.combinations(range(16), k)) for k in range(17)]
+    values = [0.0] * n
+    at = 0
+    for group, count in enumerate(counts):
+        width = len(sets[count]).bit_length() - 1
+        shorter = 2 ** (width + 1) - len(sets[count])
+        index = int(bits[at : at + width] or "0", 2)
+        at += width
+        if index >= shorter:
+            index = index * 2 + int(bits[at]) - shorter
+            at += 1
+        for bit in range(16):
+            if sets[count][index] >> bit & 1:
+                column, row = divmod(group * 16 + bit, rows)
+                values[row * (n // rows) + column] = -magnitude if bits[at] == "1" else magnitude
+                at += 1
+    return values
+
+
+def ternary(data, n, rows):
+    if data[0] >= 32:
+        return urn(data, n, rows)
     magnitude = struct.unpack_from("<f", data, 1)[0]
     values = [0.0] * n
     if data[0] == 0:
@@ -149,7 +214,6 @@ CODECS = {
     "int8": lambda data, n: groups(data, n, 8),
     "int4": lambda data, n: groups(data, n, 4),
     "gaps": lambda data, n: positions(rice(data[1:], data[0])),
-    "ternary": ternary,
     "sparse": sparse,
 }
 
@@ -157,11 +221,12 @@ CODECS = {
 def read(path):
     data = open(path, "rb").read()
     magic, version, stored, text = struct.unpack_from("<8sIII", data)
-    assert magic == b"cotenant" and version == 1
-    manifest_text = zlib.decompress(data[20 : 20 + stored])
+    assert magic == b"cotenant" and version in (1, 2)
+    inflate = zlib.decompressobj(zdict=DICTIONARY) if version == 2 else zlib.decompressobj()
+    manifest_text = inflate.decompress(data[20 : 20 + stored])
     assert len(manifest_text) == text
     manifest = json.loads(manifest_text)
-    start = align(20 + stored, 64)
+    start = align(20 + stored, 64 if version == 1 else 1)
     assert hashlib.sha256(data[start:]).hexdigest() == manifest["sha256"]
     ledger = data[start : start + manifest["ledgerBytes"]]
     at = start + len(ledger)
@@ -181,6 +246,8 @@ def read(path):
             if tensor["codec"] in LEDGERS:
                 values = LEDGERS[tensor["codec"]](piece, n, ledger, first)
                 first += n
+            elif tensor["codec"] == "ternary":
+                values = ternary(piece, n, tensor["shape"][0])
             else:
                 values = CODECS[tensor["codec"]](piece, n)
             if SCALED.get(entry["kind"]) == name:

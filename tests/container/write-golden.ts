@@ -1,8 +1,8 @@
 // Writes the golden container: every kind and every codec. Run it, then read_container.py, when the format gets a
-// new version; both files are checked in.
+// new version; the files of all versions are checked in.
 //
 //   node tests/container/write-golden.ts && python3 tests/container/read_container.py \
-//     tests/container/every-codec.cotenant > tests/container/every-codec.jsonl
+//     tests/container/version-2.cotenant > tests/container/version-2.jsonl
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,6 +18,8 @@ const { targets, fingerprint } = fixtureBase;
 
 /** Taken in turns by the modules of everyKind. */
 const encodings: readonly Encoding[] = [
+  { codec: "ternary", density: 0.3, positions: "urn" },
+  { codec: "ternary", density: 0.9, positions: "urn" },
   { codec: "f32" },
   { codec: "f16" },
   { codec: "bf16" },
@@ -58,7 +60,7 @@ const maskedModules = lowRank(targets, 3, { layers: 2, projections: ["gate"] }).
   },
 );
 
-const path = join(import.meta.dirname, "every-codec.cotenant");
+const path = join(import.meta.dirname, "version-2.cotenant");
 writeFileSync(
   path,
   writeContainer({

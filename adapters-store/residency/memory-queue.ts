@@ -1,0 +1,146 @@
+// Who waits for memory, and who gets it: served in order of arrival. Who needs none passes them, but not for ever:
+// behind a request that has waited for `patienceMs`, only pinned versions are leased, so that what holds the memory
+// comes to an end. Knows no names of versions.
+
+import * as errors from "./errors.ts";
+import type { HostMemory } from "./host-memory.ts";
+import type { ResidentVersion } from "./resident-version.ts";
+import { type Lease, Ticket } from "./ticket.ts";
+
+export type MemoryQueueOptions = {
+  readonly capacityBytes: number;
+  readonly maxWaiting: number; // requests without their lease
+  readonly patienceMs: number;
+  readonly now: () => number; // milliseconds, any origin
+};
+
+export class MemoryQueue {
+  readonly #options: MemoryQueueOptions;
+  readonly #memory: HostMemory;
+  readonly #tickets = new Set<Ticket>(); // waiting for memory, in order of arrival
+  #waiting = 0; // among the tickets, or loading
+
+  constructor(options: MemoryQueueOptions, memory: HostMemory) {
+    this.#options = options;
+    this.#memory = memory;
+  }
+
+  /** Requests without their lease. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Whether somebody waits for memory. */
+  get isBlocked(): boolean {
+    return this.#tickets.size > 0;
+  }
+
+  /** Throws AdapterError `adapter_larger_than_cache`. */
+  assertFits(sizeBytes: number): void {
+    const { capacityBytes } = this.#options;
+    if (sizeBytes > capacityBytes) throw errors.largerThanCache(sizeBytes, capacityBytes);
+  }
+
+  /** Resolves when all entries are resident; they stay so until the lease is released. */
+  async request(entries: readonly ResidentVersion[], signal?: AbortSignal): Promise<Lease> {
+    signal?.throwIfAborted();
+    const { maxWaiting, now } = this.#options;
+    this.assertFits(totalBytes(entries));
+    const isReady = entries.every(({ state }) => state === "resident");
+    if (!isReady && this.#waiting >= maxWaiting) throw errors.tooManyWaiting(this.#waiting);
+    const ticket = new Ticket(entries, now());
+    const abort = () => this.#fail(ticket, signal?.reason);
+    signal?.addEventListener("abort", abort, { once: true });
+    this.#waiting++;
+    this.#enqueue(ticket);
+    try {
+      return await ticket.lease;
+    } finally {
+      this.#waiting--;
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  #enqueue(ticket: Ticket): void {
+    this.#tickets.add(ticket);
+    this.serve();
+  }
+
+  /** To be called when memory or a version in it may have become free. */
+  serve(): void {
+    let first: Ticket | null = null; // the first that has to wait for memory
+    for (const ticket of this.#tickets) {
+      const missing = ticket.entries.filter(({ hasMemory }) => !hasMemory);
+      if (missing.length === 0) {
+        if (first === null || this.#mayPass(ticket, first)) this.#admit(ticket, missing);
+      } else if (first === null) {
+        if (this.#makeRoom(ticket, missing)) this.#admit(ticket, missing);
+        else if (!ticket.isSettled) first = ticket;
+      }
+    }
+  }
+
+  #mayPass(ticket: Ticket, first: Ticket): boolean {
+    const { patienceMs, now } = this.#options;
+    return now() - first.arrivedMs <= patienceMs || ticket.entries.every(({ isPinned }) => isPinned);
+  }
+
+  /** Whether what the ticket misses can be loaded now; where it can be later, idle versions leave for it. */
+  #makeRoom(ticket: Ticket, missing: readonly ResidentVersion[]): boolean {
+    const { capacityBytes } = this.#options;
+    const { pinnedBytes } = this.#memory;
+    const besidesBytes = pinnedBytes - totalBytes(ticket.entries.filter(({ isPinned }) => isPinned));
+    if (totalBytes(ticket.entries) + besidesBytes > capacityBytes) {
+      this.#drop(ticket, errors.noRoomBesidePins(pinnedBytes, capacityBytes));
+      return false;
+    }
+    ticket.hold(this.#memory); // or what it has might be evicted for what it misses
+    const missingBytes = totalBytes(missing);
+    if (missingBytes <= this.#memory.freeBytes) return missing.every(({ state }) => state !== "draining");
+    this.#memory.evictFor(missingBytes);
+    return false;
+  }
+
+  #admit(ticket: Ticket, missing: readonly ResidentVersion[]): void {
+    this.#tickets.delete(ticket);
+    ticket.hold(this.#memory);
+    for (const entry of missing) this.#memory.startLoad(entry);
+    const grant = () =>
+      ticket.resolve(() => {
+        ticket.letGo(this.#memory);
+        this.serve();
+      });
+    const isReady = () => ticket.entries.every(({ isUsable }) => isUsable);
+    if (isReady()) return grant();
+    const again = () => {
+      if (ticket.isSettled) return; // else the host was lost meanwhile
+      ticket.letGo(this.#memory); // or the first in the queue could wait for what it holds, and it for the first
+      this.#enqueue(ticket);
+    };
+    Promise.all(ticket.entries.map(({ loaded }) => loaded)).then(
+      () => (isReady() ? grant() : again()),
+      (error) => this.#fail(ticket, error),
+    );
+  }
+
+  #fail(ticket: Ticket, error: unknown): void {
+    this.#drop(ticket, error);
+    this.serve();
+  }
+
+  #drop(ticket: Ticket, error: unknown): void {
+    if (ticket.isSettled) return;
+    this.#tickets.delete(ticket);
+    ticket.reject(error);
+    ticket.letGo(this.#memory);
+  }
+
+  /** Who waits for memory in vain is told so. */
+  dropWhere(matches: (ticket: Ticket) => boolean, error: unknown): void {
+    for (const ticket of this.#tickets) if (matches(ticket)) this.#drop(ticket, error);
+  }
+}
+
+function totalBytes(entries: readonly ResidentVersion[]): number {
+  return entries.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
