@@ -19,6 +19,7 @@ const stats = {
   steps: 10,
   stepSeconds: 1.5,
   sessionSeconds: 1,
+  busBytes: 1,
   slotLoads: 3,
   slotLoadTimes: { bounds: [0.001, 0.01], counts: [2, 0, 1], sumSeconds: 0.5 },
   slotEvictions: 1,

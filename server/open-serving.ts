@@ -74,11 +74,11 @@ export async function openServing(
   cleanup.defer(() => jobStore.close());
   await syncPath(jobsDirectory); // the names of the database's files
   const storeOptions = { directory, targets, baseFingerprint: fingerprint, pool };
-  const held = jobStore.parents();
+  const held = jobStore.claims.parents();
   const store = await openAdapterStore({ ...storeOptions, held, ...(backend && { backend }) });
   cleanup.defer(() => store.close());
   const trainingFiles = await TrainingFiles.open(join(options.dataDirectory, "files"), {
-    isUsed: (fileId) => jobStore.jobUsing(fileId),
+    isUsed: (fileId) => jobStore.claims.jobUsing(fileId),
   });
   const storedBesides = (owner: string) => trainingFiles.storedBytes(owner);
   if (options.adaptersDirectory !== null) await store.addDirectoriesInPlace(options.adaptersDirectory);
@@ -91,7 +91,7 @@ export async function openServing(
     baseName,
     hostCacheBytes,
     storedBesides,
-    reserved: (owner) => jobStore.reserved(owner),
+    reserved: (owner) => jobStore.claims.reserved(owner),
     onError,
     onLoaded,
   });

@@ -45,10 +45,16 @@ export function flipSigns(weights: Uint8Array, seed: number): Uint8Array {
   return flipped;
 }
 
-export type Upload = { readonly id: string; readonly files: AdapterFiles; readonly key: string | null };
+export type Upload = {
+  readonly id: string;
+  readonly files: AdapterFiles;
+  readonly key: string | null;
+  readonly compress: string | null; // how the server is to store them; null: as they come
+};
 
-export async function uploadAdapter(client: HttpClient, { id, files, key }: Upload): Promise<void> {
-  const form = formOf({ id }, [
+export async function uploadAdapter(client: HttpClient, upload: Upload): Promise<void> {
+  const { id, files, key, compress } = upload;
+  const form = formOf({ id, ...(compress === null ? {} : { compress }) }, [
     { field: "files", name: "adapter_config.json", bytes: files.config },
     { field: "files", name: "adapter_model.safetensors", bytes: files.weights },
   ]);

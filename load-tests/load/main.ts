@@ -88,7 +88,7 @@ async function prepare({ options, args, client, note }: Start) {
   try {
     const header = await runHeader(args, client);
     const models = await findModels(client, options, note);
-    const tokensPerWord = await calibrate(client, models, tenants[0]!.key);
+    const tokensPerWord = await calibrate(client, models, { key: tenants[0]!.key, endpoint });
     return { header, models, shape: { endpoint, vllmFields, tokensPerWord } };
   } catch (error) {
     throw new UnusableServerError(`${url} cannot be measured: ${(error as Error).message}`);

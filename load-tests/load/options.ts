@@ -34,6 +34,7 @@ export type LoadOptions = {
   readonly checkpoint: string | null; // generate adapters for it
   readonly count: number | null; // of adapters; null: the scenario's
   readonly rank: number;
+  readonly compress: string | null; // of generated adapters; null: the scenario's way
   readonly slots: number | null;
   readonly contextTokens: number | null;
   readonly endpoint: Endpoint;
@@ -64,6 +65,7 @@ const flags = {
   model: { value: "DIR", help: "checkpoint that generated adapters fit; they are uploaded and deleted" },
   count: { value: "N", help: "how many adapters many-adapters and cold-adapters use" },
   rank: { value: "R", default: "16", help: "of generated adapters" },
+  compress: { value: "METHOD", help: "how the server stores generated adapters: int8, or options as JSON" },
   slots: { value: "N", help: "adapters the server holds at once (cliff); default max_lora of its metrics" },
   context: { value: "TOKENS", help: "longest prompt and answer; default max_model_len of GET /v1/models" },
   endpoint: { value: "NAME", default: "completions", help: "completions or chat" },
@@ -110,6 +112,7 @@ export function readOptions(args: readonly string[]): LoadOptions | null {
     checkpoint: text("model"),
     count: optional("count"),
     rank: whole("rank"),
+    compress: text("compress"),
     slots: optional("slots"),
     contextTokens: optional("context"),
     endpoint,

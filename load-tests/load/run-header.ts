@@ -2,7 +2,6 @@
 
 import { execFileSync } from "node:child_process";
 import { cpus, loadavg, totalmem } from "node:os";
-import { fileURLToPath } from "node:url";
 import type { HttpClient } from "./http-client.ts";
 import { redacted } from "./options.ts";
 
@@ -17,20 +16,26 @@ export type RunHeader = {
 };
 
 export async function runHeader(args: readonly string[], client: HttpClient): Promise<RunHeader> {
-  const gibibytes = Math.round(totalmem() / 2 ** 30);
   return {
-    startedAt: new Date().toISOString(),
+    ...machineHeader(),
     command: ["npm run load --", ...redacted(args)].join(" "),
-    commit: commit(),
-    machine: `${cpus()[0]?.model.trim() ?? "unknown processor"}, ${cpus().length} cores, ${gibibytes} GiB`,
-    loadAverage: loadavg()[0]!,
-    node: process.version,
     server: await serverVersion(client),
   };
 }
 
-function commit(): string {
-  const cwd = fileURLToPath(new URL(".", import.meta.url));
+/** What does not depend on a server. @param checkout whose commit it is */
+export function machineHeader(checkout = import.meta.dirname): Omit<RunHeader, "command" | "server"> {
+  const gibibytes = Math.round(totalmem() / 2 ** 30);
+  return {
+    startedAt: new Date().toISOString(),
+    commit: commitOf(checkout),
+    machine: `${cpus()[0]?.model.trim() ?? "unknown processor"}, ${cpus().length} cores, ${gibibytes} GiB`,
+    loadAverage: loadavg()[0]!,
+    node: process.version,
+  };
+}
+
+function commitOf(cwd: string): string {
   const git = (...args: string[]) =>
     execFileSync("git", args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
   try {

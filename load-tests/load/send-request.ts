@@ -6,7 +6,12 @@ import type { Outcome, RequestRecord } from "./request-record.ts";
 import { SseParser } from "./sse-parser.ts";
 import type { PlannedRequest, Stream } from "./workload.ts";
 
-export type Endpoint = "completions" | "chat";
+export const endpointPaths = { completions: "/v1/completions", chat: "/v1/chat/completions" } as const;
+export type Endpoint = keyof typeof endpointPaths;
+
+export function promptFields(prompt: string, endpoint: Endpoint) {
+  return endpoint === "chat" ? { messages: [{ role: "user", content: prompt }] } : { prompt };
+}
 
 /** How requests look on the wire, the same for all of a run. */
 export type RequestShape = {
@@ -45,7 +50,7 @@ export async function sendRequest(
   try {
     const answer = await client.send({
       method: "POST",
-      path: shape.endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions",
+      path: endpointPaths[shape.endpoint],
       key,
       body: requestBody(planned, shape),
       signal: AbortSignal.any([signal, cancel.signal]),
@@ -67,7 +72,7 @@ export function requestBody(planned: PlannedRequest, shape: RequestShape) {
   const prompt = promptText(planned.promptTokens, tokensPerWord, planned.seed);
   return {
     model: planned.model,
-    ...(endpoint === "chat" ? { messages: [{ role: "user", content: prompt }] } : { prompt }),
+    ...promptFields(prompt, endpoint),
     max_tokens: planned.outputTokens,
     temperature: 1,
     seed: planned.seed,

@@ -3,6 +3,7 @@
 import type { HttpClient } from "./http-client.ts";
 import type { LoadOptions } from "./options.ts";
 import { calibrationWords, promptText } from "./prompt-text.ts";
+import { type Endpoint, endpointPaths, promptFields } from "./send-request.ts";
 
 export type ServedModels = {
   readonly base: string;
@@ -38,12 +39,19 @@ export async function findModels(
 /** Tokens per word of the prompts of this generator, by the server's own count. */
 export async function calibrate(
   client: HttpClient,
-  { base }: ServedModels,
-  key: string | null,
+  { base }: Pick<ServedModels, "base">,
+  { key, endpoint }: { readonly key: string | null; readonly endpoint: Endpoint },
 ): Promise<number> {
-  const body = { model: base, prompt: promptText(calibrationWords, 1, 0), max_tokens: 1 };
-  const answer = await client.json({ method: "POST", path: "/v1/completions", key, body });
-  const { usage } = answer as { usage?: { prompt_tokens?: number } };
-  if (!usage?.prompt_tokens) throw new Error("POST /v1/completions answers without usage.prompt_tokens");
-  return usage.prompt_tokens / calibrationWords;
+  const path = endpointPaths[endpoint];
+  const tokensOf = async (words: number) => {
+    const body = { model: base, ...promptFields(promptText(words, 1, 0), endpoint), max_tokens: 1 };
+    const answer = await client.json({ method: "POST", path, key, body });
+    const { usage } = answer as { usage?: { prompt_tokens?: number } };
+    if (!usage?.prompt_tokens) throw new Error(`POST ${path} answers without usage.prompt_tokens`);
+    return usage.prompt_tokens;
+  };
+  const all = await tokensOf(calibrationWords);
+  if (endpoint === "completions") return all / calibrationWords;
+  const half = calibrationWords / 2; // a chat template adds tokens of its own to either
+  return (all - (await tokensOf(half))) / half;
 }

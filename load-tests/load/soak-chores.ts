@@ -93,7 +93,7 @@ export class Chores {
     const number = this.#counts.uploads++;
     const id = `soak-${process.pid}-${number}`;
     const weights = flipSigns(files.weights, number);
-    await uploadAdapter(client, { id, files: { ...files, weights }, key: tenant.key });
+    await uploadAdapter(client, { id, files: { ...files, weights }, key: tenant.key, compress: null });
     const use = this.#ask(id, [200, 404, 429]); // the delete may come first
     await new Promise((resolve) => setTimeout(resolve, this.#random.below(100)));
     this.#canDelete = await deleteAdapter(client, id, tenant.key);

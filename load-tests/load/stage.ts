@@ -110,7 +110,7 @@ export class Stage {
   }
 
   /** So many adapters: the served ones, or with --model generated ones, uploaded as the first tenant's. */
-  async adapters(count: number): Promise<readonly string[]> {
+  async adapters(count: number, compress = this.options.compress): Promise<readonly string[]> {
     const { checkpoint, rank, seed } = this.options;
     const served = this.models.adapters;
     if (checkpoint === null) {
@@ -120,11 +120,13 @@ export class Stage {
       );
     }
     const first = generateAdapter(checkpoint, rank);
-    this.note(`${count} generated adapters of rank ${rank} are uploaded`);
+    const stored = compress === null ? "" : `, compressed by ${compress},`;
+    this.note(`${count} generated adapters of rank ${rank}${stored} are uploaded`);
     while (this.#uploaded.length < count) {
       const id = `load-${process.pid}-${this.#uploaded.length}`;
       const weights = flipSigns(first.weights, seed + this.#uploaded.length);
-      await uploadAdapter(this.client, { id, files: { ...first, weights }, key: this.tenant.key });
+      const files = { ...first, weights };
+      await uploadAdapter(this.client, { id, files, key: this.tenant.key, compress });
       this.#uploaded.push(id);
     }
     return this.#uploaded.slice(0, count);

@@ -1,9 +1,8 @@
 // npm run peers: Cotenant beside what a user would pick instead, on the same random checkpoint, bits and machine, by
 // the load generator's clock. Contestants take turns in every cell and round; the table goes to stdout.
 
-import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus, loadavg, totalmem } from "node:os";
+import { machineHeader } from "../load/run-header.ts";
 import { cellsFor, mostClients } from "./cells.ts";
 import type { Bits, Converted, Served } from "./contestant.ts";
 import { type ContestantName, contestants, ours } from "./contestants/index.ts";
@@ -95,26 +94,5 @@ function report(run: Run, options: Options): void {
 }
 
 function headerOf(args: readonly string[], tree: string): RunHeader {
-  const gibibytes = Math.round(totalmem() / 2 ** 30);
-  return {
-    startedAt: new Date().toISOString(),
-    command: ["npm run peers --", ...args].join(" "),
-    commit: commitOf(tree),
-    machine: `${cpus()[0]?.model.trim() ?? "unknown processor"}, ${cpus().length} cores, ${gibibytes} GiB`,
-    loadAverage: loadavg()[0]!,
-    node: process.version,
-  };
-}
-
-function commitOf(tree: string): string {
-  try {
-    const git = ["rev-parse", "--short", "HEAD"];
-    return execFileSync("git", git, {
-      cwd: tree,
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    }).trim();
-  } catch {
-    return "unknown"; // not a checkout
-  }
+  return { ...machineHeader(tree), command: ["npm run peers --", ...args].join(" ") };
 }

@@ -26,7 +26,7 @@ export async function warmUp({ url, base, adapters, modelFields }: Served): Prom
     const body = { model, prompt: "water", max_tokens: 2, ...modelFields[model] };
     await client.json({ method: "POST", path: "/v1/completions", key: null, body });
   }
-  return await calibrate(client, { base, adapters, contextTokens: 0 }, null);
+  return await calibrate(client, { base }, { key: null, endpoint: "completions" });
 }
 
 export async function measure(

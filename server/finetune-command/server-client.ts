@@ -9,7 +9,7 @@ import { CotenantError } from "../../kernels/errors.ts";
 
 const jobSchema = z.object({
   id: z.string(),
-  status: z.enum(["queued", "running", "paused", "succeeded", "failed", "cancelled"]),
+  status: z.enum(["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]),
   fine_tuned_model: z.string().nullable(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
 });

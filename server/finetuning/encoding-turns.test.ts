@@ -52,3 +52,20 @@ test("a tenant's places are few, and those who leave give theirs back", async ()
     /late/,
   );
 });
+
+test("however many jobs wait, the next one has its turn", async () => {
+  const turns = new EncodingTurns();
+  const end = Promise.withResolvers<void>();
+  const first = turns.run("a", never, () => end.promise);
+  const begun: number[] = [];
+  for (let n = 0; n < 150_000; n++) {
+    void turns.run("a", new AbortController().signal, () => {
+      begun.push(n);
+      return new Promise<void>(() => {});
+    });
+  }
+  end.resolve();
+  await first;
+  await nextTurn();
+  assert.deepEqual(begun, [0]);
+});

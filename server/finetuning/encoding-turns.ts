@@ -57,7 +57,7 @@ export class EncodingTurns {
   #next(): void {
     if (this.#isBusy) return;
     const lastOf = ({ owner }: Waiting) => this.#lastTurns.get(owner) ?? 0;
-    const longestAgo = Math.min(...this.#waiting.map(lastOf));
+    const longestAgo = this.#waiting.reduce((least, each) => Math.min(least, lastOf(each)), Infinity);
     const at = this.#waiting.findIndex((each) => lastOf(each) === longestAgo);
     if (at < 0) return this.#lastTurns.clear();
     const [next] = this.#waiting.splice(at, 1);

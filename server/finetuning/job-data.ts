@@ -5,12 +5,14 @@ import type { AdapterStore } from "../../adapters-store/store.ts";
 import type { TrainingExamples } from "../../finetuning/job.ts";
 import { CotenantError } from "../../kernels/errors.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
+import { InvalidFieldError } from "../errors.ts";
 import type { TextModel } from "../text/text-model.ts";
 import { type EncodedFile, encodeExamples } from "./encode-examples.ts";
 import type { EncodingTurns } from "./encoding-turns.ts";
 import type { JobRecord } from "./job-record.ts";
 import type { JobData } from "./job-run.ts";
-import type { TrainingFile, TrainingFiles } from "./training-files.ts";
+import type { TrainingFile } from "./stored-file.ts";
+import type { TrainingFiles } from "./training-files.ts";
 
 export type JobDataSources = {
   readonly files: Pick<TrainingFiles, "get" | "pathOf">;
@@ -19,6 +21,13 @@ export type JobDataSources = {
   readonly model: Pick<ServedModel, "eosTokenIds" | "vocabSize" | "quantization">;
   readonly adapters: Pick<AdapterStore, "decode">;
 };
+
+/** Throws FileNotFoundError, and InvalidFieldError for a file of another purpose. */
+export function trainingFileOf(files: Pick<TrainingFiles, "get">, owner: string, id: string): TrainingFile {
+  const file = files.get(owner, id);
+  if (file.purpose === "fine-tune") return file;
+  throw new InvalidFieldError("", `${id} is of purpose ${file.purpose}; upload examples as fine-tune`);
+}
 
 /** How a file becomes tokens. */
 export type JobEncoding = Pick<JobRecord, "maxTokens" | "overLength" | "trainOnPrompt">;
@@ -47,7 +56,7 @@ export function loadJobData(sources: JobDataSources) {
 async function readData(job: JobRecord, sources: JobDataSources, signal: AbortSignal): Promise<JobData> {
   const { maxTokens, overLength, trainOnPrompt, parent, tenant, trainingFile, validationFile } = job;
   const encode = async (id: string) => {
-    const file = sources.files.get(tenant.id, id);
+    const file = trainingFileOf(sources.files, tenant.id, id);
     const options = { maxTokens, overLength, trainOnPrompt, signal };
     return (await encodeJobFile(file, sources, options)).examples;
   };

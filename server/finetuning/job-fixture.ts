@@ -3,7 +3,7 @@
 import type { JobCheckpoint, JobEvent, JobStart, TrainingSpec } from "../../finetuning/job.ts";
 import type { DecodedAdapter } from "../../kernels/adapter.ts";
 import { defaultTenant } from "../tenancy/tenant.ts";
-import type { JobRecord } from "./job-record.ts";
+import type { JobPlan, JobRecord } from "./job-record.ts";
 
 export const fixtureSpec: TrainingSpec = {
   method: { name: "lora", settings: { rank: 1 } },
@@ -22,6 +22,15 @@ export const fixtureSpec: TrainingSpec = {
   seed: 1,
 };
 
+export const fixturePlan: JobPlan = {
+  spec: fixtureSpec,
+  resolved: {},
+  memoryBytes: 1,
+  keptBytes: 0,
+  truncatedExamples: 0,
+  examplesHash: "examples",
+};
+
 export function fixtureJob(changes: Partial<JobRecord> = {}): JobRecord {
   return {
     id: "ftjob-1",
@@ -36,19 +45,24 @@ export function fixtureJob(changes: Partial<JobRecord> = {}): JobRecord {
     suffix: null,
     trainingFile: "file-1",
     validationFile: null,
-    spec: fixtureSpec,
-    asked: { type: "supervised", hyperparameters: {}, adapter: { type: "lora" } },
+    asked: {
+      path: "hyperparameters",
+      method: fixtureSpec.method,
+      objective: "cross-entropy",
+      seed: 1,
+      hyperparameters: {},
+    },
     maxTokens: 64,
     overLength: "refuse",
     trainOnPrompt: false,
-    truncatedExamples: 0,
-    memoryBytes: 1,
     resultBytes: 4,
     quantization: "none",
-    examplesHash: "examples",
     metadata: null,
+    plan: fixturePlan,
     steps: null,
     resultVersion: null,
+    resultFile: null,
+    engineDeaths: 0,
     problem: null,
     ...changes,
   };
@@ -73,6 +87,7 @@ export type Fate = (step: number) => Error | JobEvent | null;
 export class FixtureEngine {
   readonly starts: number[] = []; // the steps that runs began after
   readonly startedIds: string[] = [];
+  prepare: () => Promise<void> = async () => {}; // of a run, before it has started
   hold: Promise<void> = Promise.resolve(); // runs wait for it once they have started
   readonly #steps: number;
   readonly #fate: Fate;
@@ -88,6 +103,8 @@ export class FixtureEngine {
     let value = checkpoint === null ? 1 : checkpoint.arrays.value![0]!;
     this.starts.push(step);
     this.startedIds.push(id);
+    yield { type: "preparing" };
+    await this.prepare();
     const kept = (): JobEvent => {
       const state: JobCheckpoint = { step, values: { step }, arrays: { value: Float32Array.of(value) } };
       return { type: "checkpoint", checkpoint: state, adapter: adapterOf(value) };

@@ -1,7 +1,8 @@
-// What jobs told of their steps: read in pages or thinned, since a job may have a million of them, and removed bit by
-// bit once it is old. Changes nothing else of a job.
+// What jobs told of their steps: written half a second late, read in pages or thinned, since a job may have a million of
+// them, and removed bit by bit once it is old. Changes nothing else of a job.
 
-import type { StatementSync } from "node:sqlite";
+import type { JobDatabase } from "./job-database.ts";
+import type { JobStep, JobValidation } from "./job-record.ts";
 import { type HistoryStep, parseHistoryStep } from "./job-tables.ts";
 
 export type { HistoryStep } from "./job-tables.ts";
@@ -11,11 +12,52 @@ type Loss = readonly [step: number, loss: number];
 const rowsPerExpiry = 2000; // of a table: nobody waits long for it
 
 export class JobHistory {
-  readonly #prepared: (sql: string) => StatementSync;
+  readonly #database: JobDatabase;
 
-  /** What is written later than `flush` of the store is not there yet. */
-  constructor(prepared: (sql: string) => StatementSync) {
-    this.#prepared = prepared;
+  /** Reads what is flushed. */
+  constructor(database: JobDatabase) {
+    this.#database = database;
+  }
+
+  addStep(jobId: string, step: JobStep): void {
+    const { trainLoss, tokens, learningRate, gradientNorm, skipped, trainMetrics } = step;
+    const sql = `
+      INSERT OR REPLACE INTO steps
+      VALUES (:job, :step, :loss, :tokens, :tokens + coalesce(
+        (SELECT total_tokens FROM steps WHERE job = :job AND step < :step ORDER BY step DESC LIMIT 1), 0),
+        :rate, :norm, :skipped, :metrics)`;
+    this.#database.defer(jobId, sql, {
+      job: jobId,
+      step: step.step,
+      loss: finiteOrNull(trainLoss),
+      tokens,
+      rate: learningRate,
+      norm: finiteOrNull(gradientNorm),
+      skipped: Number(skipped),
+      metrics: JSON.stringify(trainMetrics),
+    });
+  }
+
+  /** False where it is known already. */
+  addValidation(jobId: string, { step, loss, metrics }: JobValidation): boolean {
+    this.#database.flush();
+    const known = this.#prepared("SELECT 1 FROM validations WHERE job = ? AND step = ?").get(jobId, step);
+    if (known !== undefined) return false;
+    const values = [jobId, step, finiteOrNull(loss), JSON.stringify(metrics)];
+    this.#database.defer(jobId, "INSERT INTO validations VALUES (?, ?, ?, ?)", values);
+    return true;
+  }
+
+  /** The newest step that is known; 0 = none. */
+  lastStep(jobId: string): number {
+    this.#database.flush();
+    return Number(this.#prepared("SELECT max(step) AS step FROM steps WHERE job = ?").get(jobId)!.step ?? 0);
+  }
+
+  trainedTokens(jobId: string): number {
+    this.#database.flush();
+    const sql = "SELECT total_tokens AS tokens FROM steps WHERE job = ? ORDER BY step DESC LIMIT 1";
+    return Number(this.#prepared(sql).get(jobId)?.tokens ?? 0);
   }
 
   /** Steps behind the `after`th, oldest first. */
@@ -67,10 +109,19 @@ export class JobHistory {
     this.#prepared("UPDATE jobs SET history_until_ms = NULL WHERE id = ?").run(job);
   }
 
+  #prepared(sql: string) {
+    return this.#database.prepared(sql);
+  }
+
   #removeSome(job: string, table: string, key: string, isOld: string): number {
     const sql = `
       DELETE FROM ${table} WHERE job = :job AND ${key} IN
         (SELECT ${key} FROM ${table} WHERE job = :job AND ${isOld} LIMIT ${rowsPerExpiry})`;
     return Number(this.#prepared(sql).run({ job }).changes);
   }
+}
+
+/** SQLite has no NaN. */
+function finiteOrNull(value: number | null): number | null {
+  return value !== null && Number.isFinite(value) ? value : null;
 }

@@ -1,146 +1,14 @@
-// The hyperparameters that a request may set, and how "auto" is resolved: from the number of examples and the
+// What a request sets of the hyperparameters, checked, and how "auto" is resolved: from the number of examples and the
 // method. Everything ends in a TrainingSpec with nothing left open.
 
 import type { TrainingSpec } from "../../finetuning/job.ts";
 import { type MethodName, methods } from "../../finetuning/methods/index.ts";
 import type { Method } from "../../finetuning/methods/method.ts";
 import type { ObjectiveName } from "../../finetuning/objectives/index.ts";
-import { type OptimizerName, optimizers } from "../../finetuning/optimizers/index.ts";
-import type { OptimizerKind } from "../../finetuning/optimizers/optimizer.ts";
-import { type ScheduleName, schedules } from "../../finetuning/schedules/index.ts";
-import {
-  checkSettings,
-  namesOf,
-  type Settings,
-  SettingsError,
-  type SettingsOf,
-  type SettingsTable,
-} from "../../finetuning/settings.ts";
+import { optimizers } from "../../finetuning/optimizers/index.ts";
+import { checkSettings, type Settings, SettingsError, type SettingsOf } from "../../finetuning/settings.ts";
 import type { AdapterTargets } from "../../kernels/adapter.ts";
-
-const optimizerSettings = [
-  ...new Set(Object.values<OptimizerKind>(optimizers).flatMap(({ defaults }) => Object.keys(defaults))),
-];
-
-/** By OpenAI's names where it has one. Defaults hold where no "auto" is computed below. */
-export const hyperparameters = {
-  n_epochs: {
-    kind: "integer",
-    default: 3,
-    min: 1,
-    max: 1000,
-    help: "Times that every example is trained on",
-  },
-  batch_size: { kind: "integer", default: 8, min: 1, max: 256, help: "Examples of a step" },
-  learning_rate_multiplier: {
-    kind: "number",
-    default: 1,
-    min: 1e-6,
-    max: 1e6,
-    help: "Times the method's own learning rate",
-  },
-  learning_rate: {
-    kind: "number",
-    default: 1e-3,
-    min: 1e-9,
-    max: 10,
-    help: "Instead of the method's own",
-  },
-  beta: {
-    kind: "number",
-    default: 0.1,
-    min: 1e-6,
-    max: 100,
-    help: "Of dpo: a smaller one may leave the base farther",
-  },
-  schedule: {
-    kind: "choice",
-    default: "cosine",
-    choices: namesOf<ScheduleName>(schedules),
-    help: "How the learning rate falls after the warm-up",
-  },
-  warmup_steps: {
-    kind: "integer",
-    default: 0,
-    min: 0,
-    max: 1_000_000,
-    help: "In which the learning rate rises",
-  },
-  optimizer: {
-    kind: "choice",
-    default: "adamw",
-    choices: namesOf<OptimizerName>(optimizers),
-    help: "How gradients become steps",
-  },
-  optimizer_settings: {
-    kind: "numbers",
-    of: "number",
-    names: optimizerSettings,
-    default: {},
-    min: 0,
-    max: 1,
-    help: "Those of the optimizer that shall differ from its own",
-  },
-  max_gradient_norm: {
-    kind: "number",
-    default: 1,
-    min: 0,
-    max: 1e6,
-    help: "Gradients are scaled down to it; 0 leaves them",
-  },
-  max_skipped_steps: {
-    kind: "integer",
-    default: 5,
-    min: 1,
-    max: 1000,
-    help: "Steps in a row whose loss is not finite, before the job pauses",
-  },
-  checkpoint_steps: {
-    kind: "integer",
-    default: 100,
-    min: 1,
-    max: 1_000_000,
-    help: "Steps from one checkpoint to the next",
-  },
-  max_tokens: {
-    kind: "integer",
-    default: 8192,
-    min: 2,
-    max: 1_048_576,
-    help: "Of a sequence; the base's context at most",
-  },
-  over_length: {
-    kind: "choice",
-    default: "refuse",
-    choices: ["refuse", "truncate"],
-    help: "What becomes of longer examples; truncate cuts their end off",
-  },
-  train_on_prompt: { kind: "flag", default: false, help: "Whether prompts are learned too" },
-  pass_tokens: {
-    kind: "integer",
-    default: 512,
-    min: 16,
-    max: 65_536,
-    help: "Of a forward and backward pass: more is faster and takes more memory",
-  },
-  window_tokens: {
-    kind: "integer",
-    default: 128,
-    min: 16,
-    max: 1024,
-    help: "Of a unit of work: fewer disturb running requests less",
-  },
-} as const satisfies SettingsTable;
-
-/** What "auto" means where it is more than the table's default. */
-export const computed: Partial<Record<keyof typeof hyperparameters, string>> = {
-  n_epochs: "6 for up to 500 examples, down to 1 for 3,000",
-  batch_size: "8, or all examples",
-  learning_rate: "the method's",
-  warmup_steps: "a tenth of all steps, at most 20",
-  checkpoint_steps: "a twentieth of all steps, 8 to 200",
-  max_tokens: "the base's context",
-};
+import { hyperparameters } from "./hyperparameters.ts";
 
 type Hyperparameters = SettingsOf<typeof hyperparameters>;
 
@@ -159,7 +27,7 @@ export function checkHyperparameters(
   { path, objective }: { readonly path: string; readonly objective: ObjectiveName },
 ): Partial<Hyperparameters> {
   const set = Object.fromEntries(
-    Object.entries(given).filter(([, value]) => value !== "auto" && value !== null && value !== undefined),
+    Object.entries(given).filter(([, value]) => value !== "auto" && value !== undefined), // null is what JSON makes of NaN
   );
   const unknown = Object.keys(given).filter((name) => !Object.hasOwn(hyperparameters, name));
   const checked = checkSettings(hyperparameters, { ...set, ...pick(given, unknown) }, path);
@@ -215,17 +83,23 @@ export function encodingOf(asked: Partial<Hyperparameters>, maxContext: number) 
   };
 }
 
-/** The spec, and the hyperparameters that it was made of, for the answers. */
-export type Resolved = { readonly spec: TrainingSpec; readonly resolved: Readonly<Record<string, unknown>> };
+/** The spec, the steps that it comes to, and the hyperparameters that it was made of, for the answers. */
+export type Resolved = {
+  readonly spec: TrainingSpec;
+  readonly steps: number;
+  readonly resolved: Readonly<Record<string, unknown>>;
+};
+
+/** What is known of them before the examples are: "auto" stands where nothing was given. */
+export function unresolved(asked: Asked): Readonly<Record<string, unknown>> {
+  const names = Object.keys(hyperparameters).filter((name) => name !== "beta" || asked.objective === "dpo");
+  return { ...Object.fromEntries(names.map((name) => [name, "auto"])), ...asked.hyperparameters };
+}
 
 /** Throws SettingsError for too many steps, and for a warm-up that is longer than they are. */
 export function resolveSpec(asked: Asked, examples: number): Resolved {
-  const { path, method, objective, seed, hyperparameters: given } = asked;
-  const defaults = checkSettings(hyperparameters, {}, "");
-  const { learningRate: ownRate }: Method = methods[method.name];
-  const epochs = given.n_epochs ?? autoEpochs(examples);
-  const batchSize = Math.min(given.batch_size ?? hyperparameters.batch_size.default, examples);
-  const steps = epochs * Math.ceil(examples / batchSize);
+  const { path, hyperparameters: given } = asked;
+  const { epochs, batchSize, steps } = sizesOf(asked, examples);
   if (steps > mostSteps) {
     const problem = `${epochs} epochs of ${examples} examples in batches of ${batchSize} are ${steps} steps, more than the ${mostSteps} of a job; lower it, or raise batch_size`;
     throw new SettingsError(`${path}.n_epochs`, problem);
@@ -236,6 +110,21 @@ export function resolveSpec(asked: Asked, examples: number): Resolved {
       `${given.warmup_steps} is more than the job's ${steps} steps`,
     );
   }
+  return specOf(asked, examples);
+}
+
+function sizesOf({ hyperparameters: given }: Asked, examples: number) {
+  const epochs = given.n_epochs ?? autoEpochs(examples);
+  const batchSize = Math.min(given.batch_size ?? hyperparameters.batch_size.default, examples);
+  return { epochs, batchSize, steps: epochs * Math.ceil(examples / batchSize) };
+}
+
+/** Whatever the number of steps comes to. */
+export function specOf(asked: Asked, examples: number): Resolved {
+  const { method, objective, seed, hyperparameters: given } = asked;
+  const { epochs, batchSize, steps } = sizesOf(asked, examples);
+  const defaults = checkSettings(hyperparameters, {}, "");
+  const { learningRate: ownRate }: Method = methods[method.name];
   const multiplier = given.learning_rate_multiplier ?? 1;
   const optimizer = given.optimizer ?? hyperparameters.optimizer.default;
   const all = { ...defaults, ...given };
@@ -260,6 +149,7 @@ export function resolveSpec(asked: Asked, examples: number): Resolved {
   };
   return {
     spec,
+    steps,
     resolved: {
       n_epochs: epochs,
       batch_size: batchSize,

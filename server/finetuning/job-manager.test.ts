@@ -2,90 +2,20 @@
 // engine is in tests/server/fine-tuning.test.ts.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { AdapterError } from "../../kernels/errors.ts";
 import { EngineRestartingError } from "../errors.ts";
-import { createLogger } from "../logger.ts";
 import { QuotaExceededError } from "../tenancy/errors.ts";
 import { defaultTenant, noQuotas, type Tenant } from "../tenancy/tenant.ts";
-import { VersionUses } from "../version-uses.ts";
 import { JobCheckpoints } from "./job-checkpoints.ts";
-import { FixtureEngine, fixtureJob, fixtureSpec, valueAfter } from "./job-fixture.ts";
-import { JobManager, type JobManagerOptions } from "./job-manager.ts";
-import { checkpointIdOf, isOver, type JobRecord } from "./job-record.ts";
-import { openJobStore } from "./job-store.ts";
-
-type Published = { readonly value: number; readonly isResult: boolean };
-type Scene = Awaited<ReturnType<typeof openScene>>;
-
-/** A server's part of jobs, over a folder that outlives it. */
-async function openScene(
-  context: TestContext,
-  directory: string,
-  engine: FixtureEngine,
-  options: Partial<JobManagerOptions> & { readonly refuse?: (published: Published) => Error | null } = {},
-) {
-  const published = new Map<string, number>();
-  const { refuse = () => null, ...overrides } = options;
-  const uses = new VersionUses();
-  const logger = createLogger("silent");
-  const store = openJobStore({ path: join(directory, "jobs.sqlite"), baseFingerprint: "base", logger });
-  const manager = new JobManager({
-    engine,
-    store,
-    checkpoints: new JobCheckpoints(join(directory, "checkpoints")),
-    publisher: {
-      async publish(job, { adapter, step, isResult }) {
-        await delay(1);
-        const [module] = adapter.modules;
-        const value = module?.kind === "low-rank" ? module.a[0]! : Number.NaN;
-        const problem = refuse({ value, isResult });
-        if (problem !== null) throw problem;
-        const id = isResult ? job.resultId : checkpointIdOf(job.resultId, step);
-        published.set(id, value);
-        return { id, version: `v${value}` } as never;
-      },
-    },
-    load: async () => {
-      const none = { tokenIds: new Int32Array(0), weights: new Float32Array(0), ends: new Int32Array(0) };
-      return { training: none, validation: null, from: null, examplesHash: "examples" };
-    },
-    metrics: { observeCheckpoint: () => {}, observeLoss: () => {}, forgetLoss: () => {} },
-    logger,
-    memoryBytes: 1000,
-    hold: (version, hold) => uses.hold(version, hold),
-    assertRoom: () => {},
-    retryMs: 1,
-    ...overrides,
-  });
-  context.after(async () => {
-    await manager.close(0);
-    store.close();
-  });
-  await manager.start();
-  const messages = (id = "ftjob-1") => store.newsSince(id, 0, 1000).map(({ message }) => message);
-  const until = async (holds: (job: JobRecord) => boolean, id = "ftjob-1") => {
-    const deadlineMs = performance.now() + 5000;
-    while (!holds(store.get(id)!)) {
-      assert.ok(performance.now() < deadlineMs, JSON.stringify([store.get(id)!.status, messages(id)]));
-      await delay(1);
-    }
-    return store.get(id)!;
-  };
-  return { directory, manager, store, published, messages, until, uses };
-}
+import { FixtureEngine, fixtureJob, fixturePlan, fixtureSpec, valueAfter } from "./job-fixture.ts";
+import { isOver, type JobRecord } from "./job-record.ts";
+import { folder, openScene, type Published, type Scene } from "./job-scene.ts";
 
 const never = new AbortController().signal;
-
-function folder(context: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "cotenant-job-manager-"));
-  context.after(() => rmSync(directory, { recursive: true, force: true }));
-  return directory;
-}
 
 /** What six steps with a checkpoint every two come to. */
 function assertWhole({ published, store, directory }: Scene): void {
@@ -100,7 +30,7 @@ function assertWhole({ published, store, directory }: Scene): void {
     history.map(({ step, trainLoss }) => [step, trainLoss]),
     [1, 2, 3, 4, 5, 6].map((step) => [step, 1 / step]),
   );
-  assert.equal(store.trainedTokens("ftjob-1"), 60);
+  assert.equal(store.history.trainedTokens("ftjob-1"), 60);
   assert.deepEqual(readdirSync(join(directory, "checkpoints")), []);
 }
 
@@ -146,6 +76,86 @@ test("an engine's death costs the steps since the last checkpoint, and its third
   assert.deepEqual(dying.starts, [0, 2, 2]);
 });
 
+test("engines that die before a job has begun count too, also over servers, and the third pauses the job", async (context) => {
+  const directory = folder(context);
+  const isPaused = ({ status }: JobRecord) => status === "paused";
+  let deaths = 0;
+  const deadly = () => {
+    const engine = new FixtureEngine(6);
+    engine.prepare = async () => {
+      deaths++;
+      throw new EngineRestartingError(1);
+    };
+    return engine;
+  };
+  const first = await openScene(context, directory, deadly(), { retryMs: 40 });
+  await first.manager.create(fixtureJob());
+  await first.until(({ engineDeaths }) => engineDeaths === 2);
+  await first.manager.close(1000);
+  assert.equal(deaths, 2);
+  const second = await openScene(context, directory, deadly());
+  const paused = await second.until(isPaused);
+  assert.equal(paused.problem?.code, "engine_failed");
+  assert.equal(deaths, 3);
+  await second.manager.resume(defaultTenant, "ftjob-1");
+  await second.until(isPaused);
+  assert.equal(deaths, 4); // it has to come to a checkpoint first
+  await second.manager.close(1000);
+  const healed = await openScene(context, directory, new FixtureEngine(6));
+  await healed.manager.resume(defaultTenant, "ftjob-1");
+  assert.equal((await healed.until(isOver)).engineDeaths, 0);
+});
+
+test("a job that kills engines is paused, and nobody else's", async (context) => {
+  let deaths = 0;
+  const trained = new FixtureEngine(400);
+  const engine = {
+    pauseTraining: (id: string) => trained.pauseTraining(id),
+    async *train(...[start, signal]: Parameters<FixtureEngine["train"]>) {
+      const deathsBefore = deaths;
+      for await (const event of trained.train(start, signal)) {
+        if (start.id === "ftjob-1" && event.type === "step" && event.step === 5) deaths++;
+        if (deaths > deathsBefore) throw new EngineRestartingError(1);
+        yield event;
+      }
+    },
+  };
+  const scene = await openScene(context, folder(context), engine as unknown as FixtureEngine);
+  const plan = { ...fixturePlan, spec: { ...fixtureSpec, checkpointSteps: 1000 } };
+  const ids = ["ftjob-1", "ftjob-2", "ftjob-3"];
+  for (const id of ids)
+    await scene.manager.create(fixtureJob({ id, resultId: id, plan, tenant: { ...defaultTenant, id } }));
+  assert.equal((await scene.until(({ status }) => status === "paused")).problem?.code, "engine_failed");
+  assert.equal(deaths, 3);
+  for (const id of ids.slice(1)) {
+    assert.equal((await scene.until(isOver, id)).status, "succeeded");
+    assert.ok(!scene.messages(id).some((message) => message.includes("paused")));
+  }
+});
+
+test("a job that waits for its turn after an engine's death can be paused, cancelled and left", async (context) => {
+  const directory = folder(context);
+  let isDeadly = true;
+  const fate = (step: number) => (step === 3 && isDeadly ? new EngineRestartingError(1) : null);
+  const engine = new FixtureEngine(1_000_000, fate);
+  const gate = Promise.withResolvers<void>();
+  engine.hold = gate.promise; // so that all are there when it dies
+  const scene = await openScene(context, directory, engine);
+  const plan = { ...fixturePlan, spec: { ...fixtureSpec, checkpointSteps: 1_000_000 } };
+  const ids = ["ftjob-1", "ftjob-2", "ftjob-3", "ftjob-4"];
+  for (const id of ids) await scene.manager.create(fixtureJob({ id, resultId: id, plan }));
+  while (engine.startedIds.length < 4) await delay(1);
+  gate.resolve();
+  for (const id of ids) await scene.until(({ engineDeaths }) => engineDeaths > 0, id);
+  isDeadly = false;
+  const waiting = ids.filter((id) => engine.startedIds.filter((each) => each === id).length === 1);
+  const [first, second] = waiting.length > 1 ? waiting : ids;
+  const paused = await scene.manager.pause(defaultTenant, first!);
+  assert.deepEqual([paused.status, paused.problem], ["paused", null]);
+  assert.equal((await scene.manager.cancel(defaultTenant, second!)).status, "cancelled");
+  await scene.manager.close(0);
+});
+
 test("a server's end leaves jobs as they are, and the next one goes on: running, queued and paused ones", async (context) => {
   const directory = folder(context);
   const first = await openScene(context, directory, new FixtureEngine(6), { mostAtOnce: 1 });
@@ -153,7 +163,7 @@ test("a server's end leaves jobs as they are, and the next one goes on: running,
   await first.manager.create(fixtureJob({ id: "ftjob-2", resultId: "ft-2" }));
   await first.manager.create(fixtureJob({ id: "ftjob-3", resultId: "ft-3" }));
   await first.manager.pause(defaultTenant, "ftjob-3");
-  await first.until(({ id }) => first.store.lastStep(id) >= 3);
+  await first.until(({ id }) => first.store.history.lastStep(id) >= 3);
   await first.manager.close(1000);
   assert.deepEqual(
     ["ftjob-1", "ftjob-2", "ftjob-3"].map((id) => first.store.get(id)!.status),
@@ -164,7 +174,7 @@ test("a server's end leaves jobs as they are, and the next one goes on: running,
   for (const id of ["ftjob-1", "ftjob-2"]) assert.equal((await second.until(isOver, id)).status, "succeeded");
   assert.ok(Math.max(...engine.starts) >= 3, `${engine.starts}`); // where the first was stopped, not its last regular checkpoint
   assert.equal(second.published.get("ft-tiny-x-1"), valueAfter(6));
-  assert.equal(second.store.lastStep("ftjob-1"), 6);
+  assert.equal(second.store.history.lastStep("ftjob-1"), 6);
   const ids = second.store.checkpoints("ftjob-1", { after: null, limit: 10 }).items.map(({ step }) => step);
   assert.deepEqual(ids, [6, 4, 2]);
   assert.equal(second.store.get("ftjob-3")!.status, "paused");
@@ -191,7 +201,7 @@ test("pause and resume, at every moment, end as if nobody had", async (context) 
   for (const pauseAt of [0, 1, 2, 3, 4, 5]) {
     const scene = await openScene(context, folder(context), new FixtureEngine(6));
     await scene.manager.create(fixtureJob());
-    await scene.until(({ id }) => scene.store.lastStep(id) >= pauseAt);
+    await scene.until(({ id }) => scene.store.history.lastStep(id) >= pauseAt);
     const paused = await scene.manager.pause(defaultTenant, "ftjob-1");
     if (paused.status === "paused") {
       await assert.rejects(scene.manager.pause(defaultTenant, "ftjob-1"), { code: "job_state" });
@@ -208,7 +218,7 @@ test("cancelling ends a job for good, in every state, and what was published sta
   for (const id of ["ftjob-1", "ftjob-2", "ftjob-3"])
     await scene.manager.create(fixtureJob({ id, resultId: id }));
   await scene.manager.pause(defaultTenant, "ftjob-3");
-  await scene.until(({ id }) => scene.store.lastStep(id) > 4);
+  await scene.until(({ id }) => scene.store.history.lastStep(id) > 4);
   for (const id of ["ftjob-2", "ftjob-1", "ftjob-3"]) {
     const job = await scene.manager.cancel(defaultTenant, id);
     assert.deepEqual([job.status, job.finishedAtMs !== null], ["cancelled", true]);
@@ -216,9 +226,9 @@ test("cancelling ends a job for good, in every state, and what was published sta
   }
   assert.ok(scene.published.has("ftjob-1-ckpt-step-2"));
   assert.deepEqual(readdirSync(join(scene.directory, "checkpoints")), []);
-  const steps = scene.store.lastStep("ftjob-1");
+  const steps = scene.store.history.lastStep("ftjob-1");
   await delay(20);
-  assert.equal(scene.store.lastStep("ftjob-1"), steps);
+  assert.equal(scene.store.history.lastStep("ftjob-1"), steps);
 });
 
 test("a checkpoint that is refused is told and trained past; a result that is refused waits for room", async (context) => {
@@ -308,6 +318,23 @@ test("what may heal pauses a job, which goes on from its checkpoint; what cannot
   }
 });
 
+test("a job that is over is not run again where its checkpoints cannot be removed at once", async (context) => {
+  const engine = new FixtureEngine(6);
+  const remove = JobCheckpoints.prototype.remove;
+  let refusals = 0;
+  context.mock.method(JobCheckpoints.prototype, "remove", function (this: JobCheckpoints, id: string) {
+    if (refusals++ === 0) return Promise.reject(Object.assign(new Error("EIO"), { code: "EIO" }));
+    return remove.call(this, id);
+  });
+  const scene = await openScene(context, folder(context), engine);
+  await scene.manager.create(fixtureJob());
+  await scene.until(isOver);
+  while (refusals < 2) await delay(1);
+  await scene.manager.close(1000);
+  assert.deepEqual(engine.starts, [0]);
+  assertWhole(scene);
+});
+
 test("an end that cannot be written is written later", async (context) => {
   const scene = await openScene(context, folder(context), new FixtureEngine(6));
   const save = scene.store.save.bind(scene.store);
@@ -320,7 +347,10 @@ test("an end that cannot be written is written later", async (context) => {
   await scene.manager.create(fixtureJob());
   const ended = await scene.until(({ status }) => status === "succeeded" || status === "paused");
   if (ended.status === "paused") await scene.manager.resume(defaultTenant, "ftjob-1");
-  assert.equal((await scene.until(isOver)).status, "succeeded");
+  const over = await scene.until(isOver);
+  assert.equal(over.status, "succeeded");
+  assert.match(over.resultFile!, /^file-[0-9a-f]{32}$/);
+  assert.deepEqual(new Set(scene.kept), new Set([over.resultFile])); // however often its end was tried
   await scene.manager.close(1000);
   assertWhole(scene);
 });
@@ -329,7 +359,9 @@ test("a follower leaves no listener behind", async (context) => {
   const scene = await openScene(context, folder(context), new FixtureEngine(200));
   const added = context.mock.method(AbortSignal.prototype, "addEventListener");
   const removed = context.mock.method(AbortSignal.prototype, "removeEventListener");
-  await scene.manager.create(fixtureJob({ spec: { ...fixtureSpec, checkpointSteps: 1000 } }));
+  await scene.manager.create(
+    fixtureJob({ plan: { ...fixturePlan, spec: { ...fixtureSpec, checkpointSteps: 1000 } } }),
+  );
   const before = added.mock.callCount() - removed.mock.callCount();
   const leaving = new AbortController();
   let heard = 0;
@@ -342,19 +374,23 @@ test("a follower leaves no listener behind", async (context) => {
 });
 
 test("a server that closes at once still keeps what was trained", async (context) => {
-  const scene = await openScene(context, folder(context), new FixtureEngine(1000));
-  await scene.manager.create(fixtureJob({ spec: { ...fixtureSpec, checkpointSteps: 1000 } }));
-  await scene.until(({ id }) => scene.store.lastStep(id) >= 5);
+  const scene = await openScene(context, folder(context), new FixtureEngine(1_000_000));
+  await scene.manager.create(
+    fixtureJob({ plan: { ...fixturePlan, spec: { ...fixtureSpec, checkpointSteps: 1_000_000 } } }),
+  );
+  await scene.until(({ id }) => scene.store.history.lastStep(id) >= 5);
   await scene.manager.close(0);
   const { checkpoint } = await new JobCheckpoints(join(scene.directory, "checkpoints")).read("ftjob-1");
-  assert.equal(checkpoint?.step, scene.store.lastStep("ftjob-1"));
+  assert.equal(checkpoint?.step, scene.store.history.lastStep("ftjob-1"));
 });
 
 test("jobs enter the engine as far as there is memory, and one that never fits is paused", async (context) => {
   const engine = new FixtureEngine(30);
   const scene = await openScene(context, folder(context), engine, { memoryBytes: 100 });
   for (const [n, memoryBytes] of [60, 60, 30, 101].entries())
-    await scene.manager.create(fixtureJob({ id: `ftjob-${n + 1}`, resultId: `ft-${n + 1}`, memoryBytes }));
+    await scene.manager.create(
+      fixtureJob({ id: `ftjob-${n + 1}`, resultId: `ft-${n + 1}`, plan: { ...fixturePlan, memoryBytes } }),
+    );
   await scene.until(({ status }) => status === "running", "ftjob-1");
   await delay(5);
   assert.deepEqual(
@@ -401,7 +437,7 @@ test("what the engine says of a job ends it: failures, and losses that are not f
 test("other examples than at the start, or a bug, pause a job and not the server", async (context) => {
   const isPaused = ({ status }: JobRecord) => status === "paused";
   const scene = await openScene(context, folder(context), new FixtureEngine(6));
-  await scene.manager.create(fixtureJob({ examplesHash: "others" }));
+  await scene.manager.create(fixtureJob({ plan: { ...fixturePlan, examplesHash: "others" } }));
   assert.equal((await scene.until(isPaused)).problem?.code, "training_data_changed");
   const broken = await openScene(context, folder(context), new FixtureEngine(6), {
     load: () => Promise.reject(new TypeError("a bug")),

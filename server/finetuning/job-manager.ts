@@ -7,64 +7,73 @@ import { CotenantError } from "../../kernels/errors.ts";
 import { RateLimitError } from "../tenancy/errors.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
 import type { VersionHold } from "../version-uses.ts";
-import { isOver, type JobNewsEntry, type JobRecord, JobStateError, transition } from "./job-record.ts";
+import { followNews, type NewsFrom } from "./follow-news.ts";
+import { JobLine, type JobLineOptions } from "./job-line.ts";
+import {
+  info,
+  isOver,
+  isPlanned,
+  type JobNewsEntry,
+  type JobRecord,
+  JobStateError,
+  type PlannedJob,
+  transition,
+} from "./job-record.ts";
 import { JobRun, type JobRunOptions } from "./job-run.ts";
 import type { JobStore } from "./job-store.ts";
+import { JobValidation, type JobValidationOptions } from "./job-validation.ts";
+import type { SeedLedgers } from "./seed-ledgers.ts";
+import { Suspects } from "./suspects.ts";
 
-export type JobManagerOptions = JobRunOptions & {
-  /** Keeps a version's files until what it returns is called. */
-  readonly hold: (version: string, hold: VersionHold) => () => void;
-  /** Throws what shall refuse a job whose result takes at least so many bytes. */
-  readonly assertRoom: (tenant: Tenant, resultBytes: number) => void;
-  readonly mostAtOnce?: number; // in the engine; others wait here
-  readonly mostOfTenant?: number; // of those, so that others find a place at once
-  readonly leastCloseMs?: number; // that checkpoints get when the server closes
-};
+export type JobManagerOptions = Omit<JobRunOptions, "suspects"> &
+  JobValidationOptions &
+  Omit<JobLineOptions, "start"> & {
+    /** Keeps a version's files until what it returns is called. */
+    readonly hold: (version: string, hold: VersionHold) => () => void;
+    /** Throws what shall refuse a job that takes at least so many bytes of the disk. */
+    readonly assertRoom: (tenant: Tenant, sizeBytes: number) => void;
+    readonly ledgers: Pick<SeedLedgers, "keep" | "container">;
+    readonly leastCloseMs?: number; // that checkpoints get when the server closes
+  };
 
-export type NewsFrom = { readonly after: number; readonly signal: AbortSignal };
+type Validating = { readonly validation: JobValidation; readonly ended: Promise<void> };
 
-const newsAtOnce = 100;
 const longestRetryMs = 60_000;
 
 export class JobManager {
   readonly store: JobStore;
+  readonly ledgers: Pick<SeedLedgers, "container">;
   readonly #options: JobManagerOptions;
-  readonly #runs = new Map<
-    string,
-    {
-      readonly run: JobRun;
-      readonly tenantId: string;
-      readonly memoryBytes: number;
-      readonly ended: Promise<void>;
-    }
-  >();
-  readonly #waiting: JobRecord[] = []; // oldest first
+  readonly #line: JobLine;
+  readonly #validating = new Map<string, Validating>();
   readonly #held = new Map<string, () => void>(); // by job: gives the parent's version back
+  readonly #suspects = new Suspects();
   readonly #closing = new AbortController();
 
   constructor(options: JobManagerOptions) {
     this.#options = options;
     this.store = options.store;
+    this.ledgers = options.ledgers;
+    this.#line = new JobLine({ ...options, start: (job) => this.#run(job) });
   }
 
   /** What the last server left goes on. */
   async start(): Promise<void> {
-    await this.#options.checkpoints.removeAllBut((id) => this.store.isUnfinished(id));
+    await this.#options.checkpoints.removeAllBut((id) => this.store.claims.isUnfinished(id));
     for (const job of this.store.unfinished()) {
       this.#hold(job);
-      if (job.status !== "paused") this.#waiting.push(job);
+      if (job.status !== "paused") this.#goOn(job);
     }
-    this.#admit();
   }
 
   /**
    * Throws RateLimitError and QuotaExceededError where the tenant can have no further job, or no result of it, and
    * AdapterError `adapter_larger_than_cache`.
    */
-  assertRoom(tenant: Tenant, resultBytes = 0): void {
-    this.#options.assertRoom(tenant, resultBytes);
+  assertRoom(tenant: Tenant, sizeBytes = 0): void {
+    this.#options.assertRoom(tenant, sizeBytes);
     const limit = tenant.quotas.jobs;
-    const count = this.store.unfinishedCount(tenant.id);
+    const count = this.store.claims.unfinishedCount(tenant.id);
     if (limit === null || count < limit) return;
     throw new RateLimitError(
       `You have ${count} finetuning jobs that are not over, and your limit is ${limit}. Wait for one, or cancel one.`,
@@ -75,11 +84,12 @@ export class JobManager {
   /** The job is there for good when it resolves. Throws as `assertRoom`. */
   async create(job: JobRecord): Promise<JobRecord> {
     this.#closing.signal.throwIfAborted();
-    this.assertRoom(job.tenant, job.resultBytes);
-    const message = `Created fine-tuning job: ${job.id}`;
-    this.store.save(job, { news: [{ level: "info", type: "message", message, data: null }] });
+    this.assertRoom(job.tenant, job.resultBytes + (job.plan?.keptBytes ?? 0));
+    const news = [info(`Created fine-tuning job: ${job.id}`)];
+    if (!isPlanned(job)) news.push(info(`Validating training file: ${job.trainingFile}`)); // OpenAI's words
+    this.store.save(job, { news });
     this.#hold(job);
-    this.#enqueue(job);
+    this.#goOn(job);
     await this.store.synced();
     return this.store.get(job.id)!;
   }
@@ -93,7 +103,7 @@ export class JobManager {
 
   /** Unix time in milliseconds; null where it cannot be told. */
   estimatedFinishMs(id: string): number | null {
-    return this.#runs.get(id)?.run.estimatedFinishMs ?? null;
+    return this.#line.running(id)?.estimatedFinishMs ?? null;
   }
 
   /** Keeps a checkpoint first. Throws JobNotFoundError and JobStateError. */
@@ -103,7 +113,7 @@ export class JobManager {
     await this.#stop(id, "pause");
     const stopped = this.get(tenant, id); // it may have ended meanwhile, or never begun
     if (!isOver(stopped) && stopped.status !== "paused") {
-      this.store.save(transition(stopped, "paused"), paused);
+      this.store.save(transition(stopped, "paused"), { news: [info("The job is paused")] });
     }
     await this.store.synced();
     return this.get(tenant, id);
@@ -114,10 +124,10 @@ export class JobManager {
     this.#closing.signal.throwIfAborted();
     const job = this.get(tenant, id);
     if (job.status !== "paused") throw new JobStateError("resumed", job);
-    const queued = transition(job, "queued", { tenant });
-    const news = { level: "info", type: "message", message: "The job is resumed", data: null } as const;
-    this.store.save(queued, { news: [news] });
-    this.#enqueue(queued);
+    const status = isPlanned(job) ? "queued" : "validating_files";
+    const resumed = transition(job, status, { tenant });
+    this.store.save(resumed, { news: [info("The job is resumed")] });
+    this.#goOn(resumed);
     await this.store.synced();
     return this.get(tenant, id);
   }
@@ -125,8 +135,7 @@ export class JobManager {
   /** What was published stays. Throws JobNotFoundError and JobStateError. */
   async cancel(tenant: Tenant, id: string): Promise<JobRecord> {
     const job = this.get(tenant, id);
-    const news = { level: "info", type: "message", message: "The job was cancelled", data: null } as const;
-    this.store.save(transition(job, "cancelled"), { news: [news] });
+    this.store.save(transition(job, "cancelled"), { news: [info("The job was cancelled")] });
     await this.#stop(id, "cancel");
     this.#release(id);
     await this.store.synced();
@@ -135,27 +144,8 @@ export class JobManager {
   }
 
   /** Those behind the `after`th, and then as they come, until the job is over. Throws `server_closing`. */
-  async *followNews(id: string, { after, signal }: NewsFrom): AsyncGenerator<JobNewsEntry> {
-    const ending = AbortSignal.any([signal, this.#closing.signal]);
-    let last = after;
-    for (;;) {
-      ending.throwIfAborted();
-      const changed = Promise.withResolvers<void>();
-      const wake = () => changed.resolve();
-      const unfollow = this.store.follow(id, wake);
-      ending.addEventListener("abort", wake);
-      try {
-        const wasOver = isOver(this.store.get(id)!); // its last news is written together with its end
-        const news = this.store.newsSince(id, last, newsAtOnce);
-        yield* news;
-        last = news.at(-1)?.index ?? last;
-        if (news.length === 0 && wasOver) return;
-        if (news.length === 0) await changed.promise;
-      } finally {
-        unfollow();
-        ending.removeEventListener("abort", wake);
-      }
-    }
+  followNews(id: string, { after, signal }: NewsFrom): AsyncGenerator<JobNewsEntry> {
+    return followNews(this.store, id, { after, signal: AbortSignal.any([signal, this.#closing.signal]) });
   }
 
   /**
@@ -166,10 +156,11 @@ export class JobManager {
     this.#closing.abort(
       new CotenantError("server_closing", "the server is shutting down; send the request again"),
     );
-    this.#waiting.length = 0;
-    const runs = [...this.#runs.values()];
+    const runs = this.#line.close();
+    const validations = [...this.#validating.values()];
     for (const { run } of runs) run.stop("close");
-    const ended = Promise.all(runs.map((each) => each.ended));
+    for (const { validation } of validations) validation.stop();
+    const ended = Promise.all([...runs, ...validations].map((each) => each.ended));
     const timer = new AbortController();
     const waitMs = Math.max(limitMs, this.#options.leastCloseMs ?? 5000);
     const late = delay(waitMs, undefined, { signal: timer.signal }).catch(() => {});
@@ -179,51 +170,34 @@ export class JobManager {
     await ended;
   }
 
-  #enqueue(job: JobRecord): void {
-    this.#waiting.push(job);
-    this.#admit();
+  #goOn(job: JobRecord): void {
+    if (isPlanned(job)) this.#line.add(job);
+    else this.#validate(job);
   }
 
-  /**
-   * Next is the oldest job of a tenant that has the fewest in the engine. It waits here until there is memory for it,
-   * and nobody passes it: what is in the engine has its memory, its examples' too.
-   */
-  #admit(): void {
-    const { mostAtOnce = 16, mostOfTenant = 4 } = this.#options;
-    while (this.#runs.size < mostAtOnce) {
-      const counts = Map.groupBy(this.#runs.values(), ({ tenantId }) => tenantId);
-      const countOf = ({ tenant }: JobRecord) => counts.get(tenant.id)?.length ?? 0;
-      const candidates = this.#waiting.filter((job) => countOf(job) < mostOfTenant);
-      const fewest = Math.min(...candidates.map(countOf));
-      const next = candidates.find((job) => countOf(job) === fewest);
-      if (next === undefined || !this.#hasMemoryFor(next)) return;
-      this.#waiting.splice(this.#waiting.indexOf(next), 1);
-      this.#run(next);
-    }
+  #validate({ id }: JobRecord): void {
+    const validation = new JobValidation(id, this.#options);
+    const ended = this.#untilWritten(id, validation).then(() => {
+      this.#validating.delete(id);
+      const job = this.store.get(id)!;
+      if (job.status === "queued" && isPlanned(job) && !this.#closing.signal.aborted) this.#line.add(job);
+    });
+    this.#validating.set(id, { validation, ended });
   }
 
-  /** One that never fits takes none: its run says so. */
-  #hasMemoryFor({ memoryBytes }: JobRecord): boolean {
-    const limit = this.#options.memoryBytes;
-    const taken = [...this.#runs.values()].reduce((sum, run) => sum + run.memoryBytes, 0);
-    return memoryBytes > limit || taken + memoryBytes <= limit;
+  #run({ id }: PlannedJob) {
+    const run = new JobRun(id, { ...this.#options, suspects: this.#suspects });
+    return { run, ended: this.#untilWritten(id, run) };
   }
 
-  #run({ id, tenant, memoryBytes: needed }: JobRecord): void {
-    const run = new JobRun(id, this.#options);
-    const memoryBytes = needed > this.#options.memoryBytes ? 0 : needed;
-    const ended = this.#watch(run);
-    this.#runs.set(id, { run, tenantId: tenant.id, memoryBytes, ended });
-  }
-
-  /** Where its end cannot be written down, a run goes on from its last checkpoint until that can be. */
-  async #watch(run: JobRun): Promise<void> {
-    const { id } = run;
+  /** Where what becomes of a job cannot be written down, it goes on until that can be. */
+  async #untilWritten(id: string, work: Pick<JobRun, "run">): Promise<void> {
     const { logger, retryMs = 1000 } = this.#options;
     for (let waitMs = retryMs; ; waitMs = Math.min(2 * waitMs, longestRetryMs)) {
       try {
-        await run.run();
-        break;
+        await work.run();
+        if (!this.store.claims.isUnfinished(id)) this.#release(id);
+        return;
       } catch (error) {
         logger.error(
           { err: error, jobId: id },
@@ -231,19 +205,17 @@ export class JobManager {
         );
       }
       await delay(waitMs, undefined, { signal: this.#closing.signal }).catch(() => {});
-      if (this.#closing.signal.aborted) break;
+      if (this.#closing.signal.aborted) return;
     }
-    this.#runs.delete(id);
-    if (!this.store.isUnfinished(id)) this.#release(id);
-    if (!this.#closing.signal.aborted) this.#admit();
   }
 
   async #stop(id: string, stop: "cancel" | "pause"): Promise<void> {
-    const waitingAt = this.#waiting.findIndex((job) => job.id === id);
-    if (waitingAt >= 0) this.#waiting.splice(waitingAt, 1);
-    const running = this.#runs.get(id);
-    running?.run.stop(stop);
-    await running?.ended;
+    const validating = this.#validating.get(id);
+    validating?.validation.stop();
+    await validating?.ended; // it may be in the line then
+    const place = this.#line.takeOut(id);
+    place?.run.stop(stop);
+    await place?.ended;
   }
 
   #hold({ id, parent, tenant }: JobRecord): void {
@@ -256,10 +228,6 @@ export class JobManager {
     this.#held.delete(id);
   }
 }
-
-const paused = {
-  news: [{ level: "info", type: "message", message: "The job is paused", data: null }],
-} as const;
 
 /** Also where it is another tenant's. */
 export class JobNotFoundError extends CotenantError {

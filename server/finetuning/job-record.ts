@@ -5,13 +5,24 @@ import type { JobProblem, TrainingSpec } from "../../finetuning/job.ts";
 import { CotenantError } from "../../kernels/errors.ts";
 import type { Quantization } from "../../scheduler/protocol.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
+import type { Asked } from "./job-hyperparameters.ts";
 
-export type JobStatus = "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
+export const jobStatuses = [
+  "validating_files",
+  "queued",
+  "running",
+  "paused",
+  "succeeded",
+  "failed",
+  "cancelled",
+] as const;
+export type JobStatus = (typeof jobStatuses)[number];
 
 const allowed: Readonly<Record<JobStatus, readonly JobStatus[]>> = {
+  validating_files: ["queued", "paused", "cancelled", "failed"],
   queued: ["running", "paused", "cancelled", "failed"],
   running: ["paused", "succeeded", "failed", "cancelled"],
-  paused: ["queued", "cancelled"],
+  paused: ["queued", "validating_files", "cancelled"],
   succeeded: [],
   failed: [],
   cancelled: [],
@@ -30,28 +41,35 @@ export type JobRecord = {
   readonly suffix: string | null;
   readonly trainingFile: string;
   readonly validationFile: string | null;
-  readonly spec: TrainingSpec;
-  readonly asked: AskedMethod;
+  readonly asked: Asked;
   readonly maxTokens: number; // of a sequence
   readonly overLength: "refuse" | "truncate";
   readonly trainOnPrompt: boolean;
-  readonly truncatedExamples: number;
-  readonly memoryBytes: number; // that training takes
   readonly resultBytes: number; // of the numbers that are trained, as the result's file has them
   readonly quantization: Quantization; // of the base that it was begun on
-  readonly examplesHash: string; // of what the files were encoded to
   readonly metadata: Readonly<Record<string, string>> | null;
+  readonly plan: JobPlan | null; // null until its files are validated
   readonly steps: number | null; // in all; null until the engine has said it
   readonly resultVersion: string | null; // once it is published
-  readonly problem: JobProblem | null; // why it failed or was paused
+  readonly resultFile: string | null; // the id of the file of its steps, from when the result is published
+  readonly engineDeaths: number; // while it was in the engine, since its last checkpoint
+  readonly problem: RecordedProblem | null; // why it failed or was paused
 };
 
-/** The request's `method` with what was left open filled in, for the answers. */
-export type AskedMethod = {
-  readonly type: "supervised" | "dpo";
-  readonly hyperparameters: Readonly<Record<string, unknown>>;
-  readonly adapter: Readonly<Record<string, unknown>>;
+/** What a job's files decide. */
+export type JobPlan = {
+  readonly spec: TrainingSpec;
+  readonly resolved: Readonly<Record<string, unknown>>; // the hyperparameters with nothing left open, for the answers
+  readonly memoryBytes: number; // that training takes
+  readonly keptBytes: number; // that it takes at most on the disk beside its result
+  readonly truncatedExamples: number;
+  readonly examplesHash: string; // of what the files were encoded to
 };
+
+export type PlannedJob = JobRecord & { readonly plan: JobPlan };
+
+/** `param`: the request's field, where one is to blame. */
+export type RecordedProblem = JobProblem & { readonly param?: string };
 
 export type JobStep = {
   readonly step: number; // from 1
@@ -98,7 +116,7 @@ export class JobStateError extends CotenantError {
 export function transition(
   job: JobRecord,
   status: JobStatus,
-  changes: Partial<Pick<JobRecord, "problem" | "tenant">> = {},
+  changes: Partial<Pick<JobRecord, "plan" | "problem" | "tenant">> = {},
 ): JobRecord {
   if (!allowed[job.status].includes(status)) throw new JobStateError(status, job);
   const finishedAtMs = allowed[status].length === 0 ? Date.now() : null;
@@ -107,6 +125,20 @@ export function transition(
 
 export function isOver({ status }: Pick<JobRecord, "status">): boolean {
   return allowed[status].length === 0;
+}
+
+export function isPlanned(job: JobRecord): job is PlannedJob {
+  return job.plan !== null;
+}
+
+/** Throws TypeError for a job whose files are not validated: such a one gets no turn. */
+export function plannedJob(job: JobRecord): PlannedJob {
+  if (!isPlanned(job)) throw new TypeError(`${job.id} has no plan yet`);
+  return job;
+}
+
+export function info(message: string): JobNews {
+  return { level: "info", type: "message", message, data: null };
 }
 
 export function newJobId(): string {

@@ -1,8 +1,7 @@
 // From what a request asks for to a job's record: its model, files, method and hyperparameters, each checked before
-// anything is made. Knows no HTTP.
+// anything is made. Small files are validated right here; larger ones when the job is there. Knows no HTTP.
 
 import { randomInt } from "node:crypto";
-import { largestWindow } from "../../finetuning/largest-window.ts";
 import { type MethodName, methods } from "../../finetuning/methods/index.ts";
 import type { Method } from "../../finetuning/methods/method.ts";
 import {
@@ -12,24 +11,23 @@ import {
   type SettingsTable,
 } from "../../finetuning/settings.ts";
 import { type JobMemory, jobMemory } from "../../finetuning/training-memory.ts";
+import type { DecodedAdapter } from "../../kernels/adapter.ts";
 import { AdapterError } from "../../kernels/errors.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
 import { InvalidFieldError, ModelNotFoundError, RequestError } from "../errors.ts";
 import type { ServedAdapter } from "../served-adapters.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
-import type { EncodedFile } from "./encode-examples.ts";
-import { encodeJobFile, hashExamples, type JobDataSources, type JobEncoding } from "./job-data.ts";
+import { trainingFileOf } from "./job-data.ts";
 import {
   type Asked,
   checkHyperparameters,
   encodingOf,
-  hyperparameters,
-  type Resolved,
   refuseIdleOptimizer,
-  resolveSpec,
+  specOf,
 } from "./job-hyperparameters.ts";
-import { type JobRecord, newJobId, resultIdOf } from "./job-record.ts";
-import type { TrainingFile } from "./training-files.ts";
+import { assertFits, fileFields, type PlanParts, planJob } from "./job-plan.ts";
+import { type JobPlan, type JobRecord, newJobId, resultIdOf } from "./job-record.ts";
+import { namingFields } from "./naming-fields.ts";
 
 export type JobRequest = {
   readonly model: string;
@@ -44,112 +42,114 @@ export type JobRequest = {
   readonly adapter: Readonly<Record<string, unknown>>; // {type: a method's name, ...its settings}
 };
 
-export type JobSurroundings = {
+export type JobSurroundings = PlanParts & {
   readonly baseName: string;
   readonly tenant: Tenant;
   readonly adapter: (id: string) => Pick<ServedAdapter, "id" | "version"> | undefined;
-  readonly model: ServedModel;
-  readonly sources: JobDataSources;
-  readonly trainingMemoryBytes: number; // of all jobs together
   readonly signal: AbortSignal;
 };
 
+/** Of both files together: so many are encoded within a second or two, which a request may wait. */
+const validatedAtOnceBytes = 2 ** 20;
+
 /**
- * Throws RequestErrors that name the field, CotenantError `encodings_too_many` and AdapterError `adapter_moved`. The record is not saved yet; its files
- * and its parent are there until the caller awaits again.
+ * Throws RequestErrors that name the field, and CotenantError `encodings_too_many`. The record is not saved yet: what is
+ * returned gives it once its files and its parent are looked up again, as that took a while. It throws RequestErrors, too,
+ * and AdapterError `adapter_moved`; all is there as long as its caller does not await.
  */
-export async function jobOf(request: JobRequest, surroundings: JobSurroundings): Promise<JobRecord> {
-  const { tenant, model, sources, signal } = surroundings;
+export async function jobOf(request: JobRequest, surroundings: JobSurroundings): Promise<() => JobRecord> {
+  const { untrainable } = surroundings.model;
+  if (untrainable !== null) throw new RequestError("training_unsupported", untrainable, "model");
   const parent = parentOf(request.model, surroundings);
-  for (const field of fileFields) fileOf(request, field, surroundings);
-  const asked = askedOf(request, model);
-  const encoding = encodingOf(asked.hyperparameters, model.maxContext);
-  const weighed = await sources.encodings.request(tenant.id, signal, () =>
-    weigh(request, asked, { ...surroundings, parent, encode: { ...encoding, signal } }),
-  );
-  const { spec, resolved, memory, truncated, examplesHash } = weighed;
-  assertFits(memory.bytes, surroundings.trainingMemoryBytes);
-  for (const field of fileFields) fileOf(request, field, surroundings); // encoding takes a while
-  if (parentOf(request.model, surroundings)?.version !== parent?.version) {
+  const sizeBytes = checkFiles(request, surroundings);
+  const asked = askedOf(request, surroundings.model);
+  const draft = draftOf(request, { asked, parent }, surroundings);
+  const isSmall = sizeBytes <= validatedAtOnceBytes;
+  const checked = async (): Promise<JobRecord> => {
+    const { resultBytes } = await leastMemory(draft, surroundings);
+    const plan = isSmall ? await planJob(draft, surroundings, surroundings.signal) : null;
+    return { ...draft, resultBytes, ...(plan && queuedBy(plan)) };
+  };
+  const { sources, tenant, signal } = surroundings;
+  const readsFiles = isSmall || parent !== null; // which takes memory, and is done in turn
+  const job = await (readsFiles ? sources.encodings.request(tenant.id, signal, checked) : checked());
+  return () => {
+    checkFiles(request, surroundings);
+    if (parentOf(request.model, surroundings)?.version === parent?.version) return job;
     const problem = `${request.model} was moved to another version meanwhile; send the request again`;
     throw new AdapterError("adapter_moved", problem);
-  }
+  };
+}
+
+function draftOf(
+  request: JobRequest,
+  { asked, parent }: Pick<JobRecord, "asked" | "parent">,
+  { tenant, model, baseName }: JobSurroundings,
+): JobRecord {
+  const { suffix, trainingFile, validationFile, metadata } = request;
   return {
     id: newJobId(),
     tenant,
     baseFingerprint: model.fingerprint,
-    status: "queued",
+    status: "validating_files",
     createdAtMs: Date.now(),
     finishedAtMs: null,
     model: request.model,
     parent,
-    resultId: resultIdOf(surroundings.baseName, request.suffix ?? tenant.id),
-    suffix: request.suffix,
-    trainingFile: request.trainingFile,
-    validationFile: request.validationFile,
-    spec,
-    asked: {
-      type: request.type,
-      hyperparameters: {
-        ...resolved,
-        max_tokens: encoding.maxTokens,
-        over_length: encoding.overLength,
-        train_on_prompt: encoding.trainOnPrompt,
-      },
-      adapter: { type: asked.method.name, ...asked.method.settings },
-    },
-    ...encoding,
-    truncatedExamples: truncated,
-    memoryBytes: memory.bytes,
-    resultBytes: memory.resultBytes,
+    resultId: resultIdOf(baseName, suffix ?? tenant.id),
+    suffix,
+    trainingFile,
+    validationFile,
+    asked,
+    ...encodingOf(asked.hyperparameters, model.maxContext),
+    resultBytes: 0,
     quantization: model.quantization,
-    examplesHash,
-    metadata: request.metadata,
+    metadata,
+    plan: null,
     steps: null,
     resultVersion: null,
+    resultFile: null,
+    engineDeaths: 0,
     problem: null,
   };
 }
 
-type Encoding = JobEncoding & { readonly signal: AbortSignal };
-
-type Weighed = Resolved & {
-  readonly memory: JobMemory;
-  readonly truncated: number;
-  readonly examplesHash: string;
-};
-
-/** What the files and the parent come to; they themselves are gone again when it returns. */
-async function weigh(
-  request: JobRequest,
-  asked: Asked,
-  surroundings: JobSurroundings & { readonly parent: JobRecord["parent"]; readonly encode: Encoding },
-): Promise<Weighed> {
-  const { model, parent, sources } = surroundings;
-  const training = await encodedFile(request, "training_file", surroundings);
-  const validation =
-    request.validationFile === null ? null : await encodedFile(request, "validation_file", surroundings);
-  const from = parent === null ? null : await sources.adapters.decode(parent.version);
-  const { sequences, truncated } = training.report;
-  const examples = { training: training.examples, validation: validation?.examples ?? null };
-  return namingFields(() => {
-    const bounded = withWindowFor(model.targets, asked);
-    const { spec, resolved } = resolveSpec(bounded, request.type === "dpo" ? sequences / 2 : sequences);
-    return {
-      spec,
-      resolved,
-      memory: jobMemory({ spec, ...examples, from }, model.targets),
-      truncated: truncated + (validation?.report.truncated ?? 0),
-      examplesHash: hashExamples(examples.training, examples.validation),
-    };
-  });
+function queuedBy(plan: JobPlan) {
+  return { status: "queued", plan } as const;
 }
 
-/** The engine cuts no longer windows on this base, and the job shall say so. */
-function withWindowFor(targets: JobSurroundings["model"]["targets"], asked: Asked): Asked {
-  const { window_tokens: wanted = hyperparameters.window_tokens.default } = asked.hyperparameters;
-  const window_tokens = Math.min(wanted, largestWindow(targets));
-  return { ...asked, hyperparameters: { ...asked.hyperparameters, window_tokens } };
+/** What even the shortest examples would take. Throws RequestErrors, also where the parent cannot be continued. */
+async function leastMemory(job: JobRecord, parts: PlanParts): Promise<JobMemory> {
+  const { sources, model, trainingMemoryBytes } = parts;
+  const from: DecodedAdapter | null =
+    job.parent === null ? null : await sources.adapters.decode(job.parent.version);
+  const one = { tokenIds: new Int32Array(2), weights: new Float32Array(2), ends: Int32Array.of(1, 2) };
+  const { spec } = specOf(job.asked, 1);
+  const memory = namingFields(() =>
+    jobMemory({ spec, training: one, validation: null, from }, model.targets),
+  );
+  assertFits(memory.bytes, trainingMemoryBytes);
+  return memory;
+}
+
+/** Throws FileNotFoundError, and InvalidFieldError for a file that the method cannot learn from. @returns their bytes */
+function checkFiles(request: JobRequest, { sources, tenant }: JobSurroundings): number {
+  const ids = { training_file: request.trainingFile, validation_file: request.validationFile };
+  let sizeBytes = 0;
+  for (const field of fileFields) {
+    const id = ids[field];
+    if (id === null) continue;
+    const file = namingFields(() => trainingFileOf(sources.files, tenant.id, id), field);
+    if ((request.type === "dpo") !== (file.format === "preference")) {
+      const wanted = request.type === "dpo" ? "preference pairs" : "chat or completion examples";
+      throw new InvalidFieldError(
+        field,
+        `${file.id} holds ${file.format} examples; the method ${request.type} needs ${wanted}`,
+      );
+    }
+    sizeBytes += file.bytes;
+  }
+  return sizeBytes;
 }
 
 function parentOf(name: string, { baseName, adapter }: JobSurroundings): JobRecord["parent"] {
@@ -201,65 +201,4 @@ function refuseIdle(setting: string, settings: Settings, table: SettingsTable): 
       `is of use with ${name} ${wanted} alone; leave it out`,
     );
   }
-}
-
-const fileFields = ["training_file", "validation_file"] as const;
-type FileField = (typeof fileFields)[number];
-
-function fileOf(
-  request: JobRequest,
-  field: FileField,
-  { sources, tenant }: JobSurroundings,
-): TrainingFile | null {
-  const id = field === "training_file" ? request.trainingFile : request.validationFile;
-  if (id === null) return null;
-  return namingFields(() => sources.files.get(tenant.id, id), field);
-}
-
-async function encodedFile(
-  request: JobRequest,
-  field: FileField,
-  surroundings: JobSurroundings & { readonly encode: Encoding },
-): Promise<EncodedFile> {
-  const file = fileOf(request, field, surroundings)!;
-  if ((request.type === "dpo") !== (file.format === "preference")) {
-    const wanted = request.type === "dpo" ? "preference pairs" : "chat or completion examples";
-    throw new InvalidFieldError(
-      field,
-      `${file.id} holds ${file.format} examples; the method ${request.type} needs ${wanted}`,
-    );
-  }
-  try {
-    return await encodeJobFile(file, surroundings.sources, surroundings.encode);
-  } catch (error) {
-    throw renamed(error, field);
-  }
-}
-
-function assertFits(neededBytes: number, allowedBytes: number): void {
-  if (neededBytes <= allowedBytes) return;
-  throw new RequestError(
-    "training_does_not_fit",
-    `training would take ${neededBytes} bytes, more than the ${allowedBytes} of --training-memory-bytes; shorten the examples or let them be truncated (max_tokens, over_length), lower pass_tokens or the rank, or ask the operator`,
-  );
-}
-
-/** What is wrong with a field is told with its path, as for every field of a request. */
-function namingFields<Result>(work: () => Result, field?: FileField): Result {
-  try {
-    return work();
-  } catch (error) {
-    throw renamed(error, field);
-  }
-}
-
-function renamed(error: unknown, field?: FileField): unknown {
-  if (error instanceof SettingsError) {
-    const param = error.param.replace(/^method\.settings/, "method.adapter");
-    return new RequestError(error.code, error.message.replace(error.param, param), param);
-  }
-  if (error instanceof RequestError && field !== undefined) {
-    return new RequestError(error.code, error.message, field);
-  }
-  return error;
 }

@@ -7,9 +7,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import fc from "fast-check";
 import { createLogger } from "../logger.ts";
 import { defaultTenant } from "../tenancy/tenant.ts";
-import { fixtureJob } from "./job-fixture.ts";
-import { JobStateError, type JobStatus, type JobStep, transition } from "./job-record.ts";
-import { type JobStore, openJobStore } from "./job-store.ts";
+import { fixtureJob, fixturePlan } from "./job-fixture.ts";
+import { JobStateError, type JobStep, jobStatuses, transition } from "./job-record.ts";
+import { type JobStore, openJobStore, tagsOf } from "./job-store.ts";
 
 function opener(context: TestContext): (base?: string) => JobStore {
   const directory = mkdtempSync(join(tmpdir(), "cotenant-jobs-"));
@@ -33,24 +33,23 @@ const step = (number: number, changes: Partial<JobStep> = {}): JobStep => ({
   trainMetrics: {},
   ...changes,
 });
-const all = () => true;
 
 test("what was saved is there for another handle at once, and steps once they are flushed", (context) => {
   const open = opener(context);
   const store = open();
   const job = fixtureJob();
   store.save(job, { news: [news("created")] });
-  store.addStep(job.id, step(1));
+  store.history.addStep(job.id, step(1));
   const other = open();
   assert.deepEqual(other.get(job.id), job);
   assert.deepEqual(
     other.newsSince(job.id, 0, 10).map(({ index, message }) => [index, message]),
     [[1, "created"]],
   );
-  assert.equal(other.lastStep(job.id), 0);
+  assert.equal(other.history.lastStep(job.id), 0);
   store.addNews(job.id, news("second"));
   store.flush();
-  assert.equal(other.lastStep(job.id), 1);
+  assert.equal(other.history.lastStep(job.id), 1);
   assert.deepEqual(
     open()
       .newsSince(job.id, 1, 10)
@@ -73,15 +72,15 @@ test("lists are pages, newest first, of one tenant and one base", (context) => {
   store.save(fixtureJob({ id: "ftjob-other", tenant: { ...defaultTenant, id: "other" } }));
   store.save(fixtureJob({ id: "ftjob-base", baseFingerprint: "another" }));
   const page = (after: string | null) => {
-    const { items, hasMore } = store.list("default", { after, limit: 2 }, all);
+    const { items, hasMore } = store.list("default", { after, limit: 2 });
     return [...items.map(({ id }) => id), hasMore];
   };
   assert.deepEqual(page(null), ["ftjob-4", "ftjob-3", true]);
   assert.deepEqual(page("ftjob-3"), ["ftjob-2", "ftjob-1", true]);
   assert.deepEqual(page("ftjob-1"), ["ftjob-0", false]);
   assert.equal(store.get("ftjob-base"), undefined);
-  assert.equal(store.jobUsing("file-1"), "ftjob-0");
-  assert.equal(store.unfinishedCount("default"), 6); // the other base's takes room too
+  assert.equal(store.claims.jobUsing("file-1"), "ftjob-0");
+  assert.equal(store.claims.unfinishedCount("default"), 6); // the other base's takes room too
   assert.deepEqual(
     open("another")
       .unfinished()
@@ -89,23 +88,58 @@ test("lists are pages, newest first, of one tenant and one base", (context) => {
     ["ftjob-base"],
   );
   assert.deepEqual([...store.counts()], [["queued", 6]]);
+  store.save(fixtureJob({ id: "ftjob-6", resultBytes: 5, plan: { ...fixturePlan, keptBytes: 100 } }));
+  store.save(fixtureJob({ id: "ftjob-7", resultBytes: 5, plan: null, status: "validating_files" }));
+  store.save(fixtureJob({ id: "ftjob-8", status: "cancelled" }));
+  assert.deepEqual(store.claims.reserved("default"), { adapters: 8, sizeBytes: 6 * 4 + 105 + 5 });
+});
+
+test("jobs are found by any of their metadata, in pages, without reading the others", (context) => {
+  const store = opener(context)();
+  const pairs = fc.dictionary(fc.constantFrom("a", "b", "c", "x]["), fc.constantFrom("1", "2", '"'), {
+    maxKeys: 3,
+  });
+  const metadata = fc.option(pairs, { nil: null });
+  const given = fc.sample(metadata, 60);
+  for (const [n, each] of given.entries())
+    store.save(fixtureJob({ id: `ftjob-${n}`, metadata: each && { ...each } }));
+  store.save(fixtureJob({ id: "ftjob-0", status: "cancelled", metadata: given[0]! })); // written again
+  store.save(fixtureJob({ id: "foreign", tenant: { ...defaultTenant, id: "other" }, metadata: { a: "1" } }));
+  for (const wanted of [null, ...fc.sample(pairs, 40)]) {
+    const expected = given
+      .map((each, n) => ({ each, id: `ftjob-${n}` }))
+      .filter(({ each }) =>
+        wanted === null
+          ? each === null
+          : Object.entries(wanted).every(([key, value]) => each?.[key] === value),
+      )
+      .map(({ id }) => id)
+      .reverse();
+    const found: string[] = [];
+    for (let after: string | null = null, hasMore = true; hasMore; after = found.at(-1) ?? null) {
+      const page = store.list("default", { after, limit: 3 }, tagsOf(wanted));
+      found.push(...page.items.map(({ id }) => id));
+      hasMore = page.hasMore;
+    }
+    assert.deepEqual(found, expected);
+  }
 });
 
 test("the history joins steps and validations; a step that comes again replaces itself", (context) => {
   const store = opener(context)();
   store.save(fixtureJob());
-  store.addStep("ftjob-1", step(1, { trainLoss: Number.NaN, skipped: true, gradientNorm: Infinity }));
-  store.addStep("ftjob-1", step(2, { trainMetrics: { rewardMargin: 0.5 } }));
-  store.addStep("ftjob-1", step(2, { trainMetrics: { rewardMargin: 0.5 } }));
-  assert.equal(store.addValidation("ftjob-1", { step: 2, loss: 3, metrics: {} }), true);
-  assert.equal(store.addValidation("ftjob-1", { step: 2, loss: 3, metrics: {} }), false);
+  store.history.addStep("ftjob-1", step(1, { trainLoss: Number.NaN, skipped: true, gradientNorm: Infinity }));
+  store.history.addStep("ftjob-1", step(2, { trainMetrics: { rewardMargin: 0.5 } }));
+  store.history.addStep("ftjob-1", step(2, { trainMetrics: { rewardMargin: 0.5 } }));
+  assert.equal(store.history.addValidation("ftjob-1", { step: 2, loss: 3, metrics: {} }), true);
+  assert.equal(store.history.addValidation("ftjob-1", { step: 2, loss: 3, metrics: {} }), false);
   store.flush();
   const history = store.history.page("ftjob-1", { after: 0, limit: 10 });
   assert.deepEqual(history, [
     { ...step(1, { trainLoss: Number.NaN, skipped: true }), validation: null },
     { ...step(2, { trainMetrics: { rewardMargin: 0.5 } }), validation: { loss: 3, metrics: {} } },
   ]);
-  assert.equal(store.trainedTokens("ftjob-1"), 10);
+  assert.equal(store.history.trainedTokens("ftjob-1"), 10);
   assert.deepEqual(store.history.page("ftjob-1", { after: 1, limit: 1 }), history.slice(1));
   assert.deepEqual(store.history.metricNames("ftjob-1"), { train: ["rewardMargin"], valid: [] });
 });
@@ -115,8 +149,8 @@ test("losses are thinned to so many stretches, each told by its last step", (con
   store.save(fixtureJob());
   const last = 1003;
   for (let n = 1; n <= last; n++) {
-    store.addStep("ftjob-1", step(n));
-    if (n % 4 === 0) store.addValidation("ftjob-1", { step: n, loss: n, metrics: {} });
+    store.history.addStep("ftjob-1", step(n));
+    if (n % 4 === 0) store.history.addValidation("ftjob-1", { step: n, loss: n, metrics: {} });
   }
   store.flush();
   const { history } = store;
@@ -133,7 +167,7 @@ test("losses are thinned to so many stretches, each told by its last step", (con
       expected.map((n) => [n, of ? 1 / n : n]),
     );
   }
-  assert.equal(store.trainedTokens("ftjob-1"), 5 * last);
+  assert.equal(store.history.trainedTokens("ftjob-1"), 5 * last);
 });
 
 test("a save that fails takes nothing of what waited before with it, and later events find their numbers", (context) => {
@@ -167,8 +201,8 @@ test("an ended job's steps go after their time, its sum and its messages stay", 
   context.after(() => store.close());
   for (const id of ["ftjob-1", "ftjob-2"]) {
     store.save(fixtureJob({ id }), { news: [news("made")] });
-    for (let n = 1; n <= 4500; n++) store.addStep(id, step(n));
-    store.addValidation(id, { step: 2, loss: 1, metrics: {} });
+    for (let n = 1; n <= 4500; n++) store.history.addStep(id, step(n));
+    store.history.addValidation(id, { step: 2, loss: 1, metrics: {} });
     store.addNews(id, { ...news("Step 1"), type: "metrics" });
   }
   store.save(transition(fixtureJob(), "cancelled"));
@@ -176,7 +210,7 @@ test("an ended job's steps go after their time, its sum and its messages stay", 
   const left = (id: string) => store.history.page(id, { after: 0, limit: 10_000 }).length;
   while (left("ftjob-1") > 1 && performance.now() < deadlineMs) await delay(5);
   assert.equal(left("ftjob-1"), 1);
-  assert.equal(store.trainedTokens("ftjob-1"), 22_500);
+  assert.equal(store.history.trainedTokens("ftjob-1"), 22_500);
   assert.equal(left("ftjob-2"), 4500);
   while (store.newsSince("ftjob-1", 0, 10).length > 1 && performance.now() < deadlineMs) await delay(5);
   assert.deepEqual(
@@ -205,9 +239,8 @@ test("followers hear of what was written; a save that failed leaves nothing behi
 });
 
 test("states change as they may and no other way", () => {
-  const states: JobStatus[] = ["queued", "running", "paused", "succeeded", "failed", "cancelled"];
-  const allowed = states.flatMap((from) =>
-    states
+  const allowed = jobStatuses.flatMap((from) =>
+    jobStatuses
       .filter((to) => {
         try {
           transition(fixtureJob({ status: from }), to);
@@ -220,6 +253,10 @@ test("states change as they may and no other way", () => {
       .map((to) => `${from} ${to}`),
   );
   assert.deepEqual(allowed, [
+    "validating_files queued",
+    "validating_files paused",
+    "validating_files failed",
+    "validating_files cancelled",
     "queued running",
     "queued paused",
     "queued failed",
@@ -228,6 +265,7 @@ test("states change as they may and no other way", () => {
     "running succeeded",
     "running failed",
     "running cancelled",
+    "paused validating_files",
     "paused queued",
     "paused cancelled",
   ]);

@@ -7,7 +7,7 @@ import type { JobCheckpointRow, JobNewsEntry, JobRecord, JobStep, JobValidation 
 /** A step, and what was measured on the validation file after it. */
 export type HistoryStep = JobStep & { readonly validation: Omit<JobValidation, "step"> | null };
 
-const schemaVersion = 2;
+const schemaVersion = 3;
 
 const schema = `
   CREATE TABLE IF NOT EXISTS jobs (
@@ -24,6 +24,13 @@ const schema = `
   CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (base, status);
   CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (is_over, tenant) WHERE is_over = 0;
   CREATE INDEX IF NOT EXISTS jobs_by_history ON jobs (history_until_ms) WHERE history_until_ms IS NOT NULL;
+  CREATE TABLE IF NOT EXISTS tags (
+    tenant TEXT NOT NULL,
+    base TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    place INTEGER NOT NULL, -- of the job
+    PRIMARY KEY (tenant, base, tag, place)
+  ) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS events (
     job TEXT NOT NULL,
     number INTEGER NOT NULL,

@@ -8,13 +8,18 @@ import type { ServedAdapters } from "../served-adapters.ts";
 import { JobCheckpoints } from "./job-checkpoints.ts";
 import { type JobDataSources, loadJobData } from "./job-data.ts";
 import { JobManager } from "./job-manager.ts";
+import { planJob } from "./job-plan.ts";
+import type { PlannedJob } from "./job-record.ts";
 import type { JobStore } from "./job-store.ts";
 import { CheckpointPublisher } from "./publish-checkpoint.ts";
+import { SeedLedgers } from "./seed-ledgers.ts";
+import { resultsCsv } from "./steps-csv.ts";
+import type { TrainingFiles } from "./training-files.ts";
 
 export type JobParts = {
   readonly engine: Engine;
   readonly store: JobStore;
-  readonly sources: JobDataSources;
+  readonly sources: JobDataSources & { readonly files: TrainingFiles };
   readonly adapters: ServedAdapters;
   readonly memoryBytes: number; // of all jobs together
   readonly directory: string; // what must last
@@ -26,6 +31,7 @@ export type JobParts = {
 /** The caller starts and closes it. */
 export function openJobs(parts: JobParts): JobManager {
   const { engine, store, sources, adapters, memoryBytes, metrics, logger } = parts;
+  const planParts = { sources, model: engine.model, trainingMemoryBytes: memoryBytes };
   const publisher = new CheckpointPublisher({
     adapters,
     targets: engine.model.targets,
@@ -36,11 +42,21 @@ export function openJobs(parts: JobParts): JobManager {
     store,
     checkpoints: new JobCheckpoints(join(parts.directory, "checkpoints")),
     publisher,
+    ledgers: new SeedLedgers(join(parts.directory, "ledgers"), engine.model.targets),
     load: loadJobData(sources),
+    plan: (job, signal) =>
+      sources.encodings.run(job.tenant.id, signal, () => planJob(job, planParts, signal)),
+    keepSteps: ({ id, tenant, resultFile }: PlannedJob) =>
+      sources.files.keepResults({
+        id: resultFile!,
+        owner: tenant.id,
+        filename: "step_metrics.csv", // OpenAI's
+        content: resultsCsv(store, id),
+      }),
     memoryBytes,
     metrics,
     logger,
     hold: (version, hold) => adapters.hold(version, hold),
-    assertRoom: (tenant, resultBytes) => adapters.of(tenant).checkRoom(resultBytes),
+    assertRoom: (tenant, sizeBytes) => adapters.of(tenant).checkRoom(sizeBytes),
   });
 }

@@ -11,7 +11,7 @@ import { containerExtension } from "../../adapters-store/formats/cotenant.ts";
 import type { StoredAdapter } from "../../adapters-store/store.ts";
 import type { AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
 import type { ServedAdapters } from "../served-adapters.ts";
-import { checkpointIdOf, type JobRecord } from "./job-record.ts";
+import { checkpointIdOf, type PlannedJob } from "./job-record.ts";
 
 export type PublisherOptions = {
   readonly adapters: Pick<ServedAdapters, "of">;
@@ -36,13 +36,9 @@ export class CheckpointPublisher {
    * Once more is the same as once. Throws as TenantAdapters.add does: QuotaExceededError also where a checkpoint would
    * take the room that is reserved for results.
    */
-  async publish(job: JobRecord, { adapter, step, isResult }: Trained): Promise<StoredAdapter> {
-    const { id, tenant, parent, resultId, spec, trainingFile, metadata } = job;
-    const lineage: Lineage = {
-      operation: "train",
-      parents: parent === null ? [] : [parent.version],
-      parameters: { job: id, step, method: spec.method.name, training_file: trainingFile },
-    };
+  async publish(job: PlannedJob, { adapter, step, isResult }: Trained): Promise<StoredAdapter> {
+    const { tenant, resultId, metadata } = job;
+    const lineage = lineageOf(job, step);
     const { targets, adapters, directory } = this.#options;
     const container = writeContainer({
       baseFingerprint: job.baseFingerprint,
@@ -68,4 +64,12 @@ export class CheckpointPublisher {
       await rm(folder, { recursive: true, force: true });
     }
   }
+}
+
+export function lineageOf({ id, parent, plan, trainingFile }: PlannedJob, step: number): Lineage {
+  return {
+    operation: "train",
+    parents: parent === null ? [] : [parent.version],
+    parameters: { job: id, step, method: plan.spec.method.name, training_file: trainingFile },
+  };
 }

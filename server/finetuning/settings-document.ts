@@ -3,7 +3,7 @@
 import { type MethodName, methods } from "../../finetuning/methods/index.ts";
 import type { Method } from "../../finetuning/methods/method.ts";
 import type { SettingKind, SettingsTable } from "../../finetuning/settings.ts";
-import { computed, hyperparameters } from "./job-hyperparameters.ts";
+import { computed, hyperparameters } from "./hyperparameters.ts";
 
 export function settingsDocument(): string {
   const sections = Object.entries<Method>(methods).map(([name, method]) =>

@@ -4,6 +4,8 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
+import { trainingFileOf } from "./job-data.ts";
+import { newFileId } from "./stored-file.ts";
 import { type IncomingFile, TrainingFiles } from "./training-files.ts";
 
 let directory: string;
@@ -39,12 +41,45 @@ test("a file that is used by a job stays until the job is over", async () => {
   const files = await open(() => job);
   const { id } = await add(files);
   await assert.rejects(files.delete("acme", id), { code: "file_in_use", message: /ftjob-1/ });
-  assert.equal(files.get("acme", id).examples, 1);
+  assert.equal(trainingFileOf(files, "acme", id).examples, 1);
   job = null;
   await files.delete("acme", id);
   assert.throws(() => files.get("acme", id), { code: "file_not_found" });
   assert.deepEqual(await readdir(directory), ["incoming"]);
   assert.deepEqual(await readdir(join(directory, "incoming")), []);
+});
+
+test("a job's results are a file like another, there once and beyond any quota's refusal", async () => {
+  const files = await open();
+  const { id: examples } = await add(files);
+  const id = newFileId();
+  const results = (text: string) => ({
+    id,
+    owner: "acme",
+    filename: "step_metrics.csv",
+    content: [text, text],
+  });
+  await files.keepResults(results("step\n"));
+  await files.keepResults(results("other\n"));
+  const reopened = await open();
+  for (const each of [files, reopened]) {
+    const file = each.get("acme", id);
+    assert.deepEqual(
+      [file.purpose, file.bytes, file.filename],
+      ["fine-tune-results", 10, "step_metrics.csv"],
+    );
+    assert.equal(await readFile(each.pathOf(file), "utf8"), "step\nstep\n");
+    assert.equal(each.storedBytes("acme"), content.length + 10);
+    const all = { after: null, limit: 10, order: "asc" } as const;
+    const ids = (purpose?: "fine-tune" | "fine-tune-results") =>
+      each.list("acme", { ...all, ...(purpose && { purpose }) }).files.map((one) => one.id);
+    assert.deepEqual(ids(), [examples, id].sort());
+    assert.deepEqual([ids("fine-tune"), ids("fine-tune-results")], [[examples], [id]]);
+    assert.throws(() => trainingFileOf(each, "acme", id), { code: "invalid_value" });
+  }
+  assert.throws(() => files.get("globex", id), { code: "file_not_found" });
+  await files.delete("acme", id);
+  assert.equal(files.storedBytes("acme"), content.length);
 });
 
 test("what is staged and not published, or refused, is gone and counts for nothing", async () => {

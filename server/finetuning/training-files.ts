@@ -1,8 +1,7 @@
-// Files of training examples, a folder each with its content and its record, published by a rename: after a crash a
-// file is there whole or not at all. What is another owner's is not found. Knows no HTTP and no jobs.
+// A tenant's files, a folder each with its content and its record, published by a rename: after a crash a file is there
+// whole or not at all. What is another owner's is not found. Knows no HTTP and no jobs.
 
-import { randomBytes } from "node:crypto";
-import { type FileHandle, open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import {
   hasErrorCode,
@@ -11,21 +10,18 @@ import {
   syncPath,
   writeFileSynced,
 } from "../../adapters-store/durable-files.ts";
-import { CotenantError } from "../../kernels/errors.ts";
 import { QuotaExceededError } from "../tenancy/errors.ts";
-import type { ExampleFormat } from "./training-example.ts";
+import {
+  contentName,
+  fileIdsIn,
+  newFileId,
+  readFileRecord,
+  recordName,
+  type StoredFile,
+  type TrainingFile,
+} from "./stored-file.ts";
 import { FileInUseError, FileNotFoundError } from "./training-file-errors.ts";
-import { takeExamples } from "./training-intake.ts";
-
-export type TrainingFile = {
-  readonly id: string;
-  readonly owner: string;
-  readonly filename: string; // the client's label
-  readonly bytes: number;
-  readonly createdAtSeconds: number; // Unix time
-  readonly format: ExampleFormat;
-  readonly examples: number;
-};
+import { takeExamples, writeContent } from "./training-intake.ts";
 
 export type TrainingFilesOptions = {
   /** The id of a job that still needs the file, or null. */
@@ -39,35 +35,39 @@ export type IncomingFile = {
   readonly onGrowth: (sizeBytes: number) => void; // before more is kept, which `storedBytes` counts; may throw
 };
 
-/** A checked file that is nobody's yet. It is gone once disposed of, unless it was published. */
-export type StagedFile = AsyncDisposable & { readonly publish: () => Promise<TrainingFile> };
+/** A whole file that is nobody's yet. It is gone once disposed of, unless it was published. */
+export type StagedFile<File extends StoredFile = TrainingFile> = AsyncDisposable & {
+  readonly publish: () => Promise<File>;
+};
+
+/** A file of a job's making. */
+export type ResultsContent = Pick<IncomingFile, "owner" | "filename"> & {
+  readonly id: string;
+  readonly content: Iterable<string>;
+};
 
 export type FilesQuery = {
   readonly after: string | null; // an id, which may be gone by now
   readonly limit: number;
+  readonly purpose?: StoredFile["purpose"];
   readonly order: "asc" | "desc"; // of creation
 };
 
-/** Ids sort by the time at which they were made. */
-export const fileIdPattern = /^file-[0-9a-f]{32}$/;
-
 const filesLimit = 10_000; // of one owner, as each takes memory
 const incomingName = "incoming";
-const contentName = "content.jsonl";
-const recordName = "file.json";
 
 export class TrainingFiles {
   readonly #directory: string;
   readonly #options: TrainingFilesOptions;
-  readonly #files = new Map<string, TrainingFile>();
+  readonly #files = new Map<string, StoredFile>();
   readonly #stored = new Map<string, { files: number; bytes: number }>(); // by owner, with what is arriving
 
   /** Removes what a killed server left. Throws CotenantError `training_files_damaged`. */
   static async open(directory: string, options: TrainingFilesOptions): Promise<TrainingFiles> {
     await rm(join(directory, incomingName), { recursive: true, force: true });
     const opened = new TrainingFiles(directory, options);
-    for (const name of await idsIn(directory)) {
-      const file = await readRecord(join(directory, name));
+    for (const name of await fileIdsIn(directory)) {
+      const file = await readFileRecord(join(directory, name));
       opened.#files.set(file.id, file);
       opened.#count(file.owner, { files: 1, bytes: file.bytes });
     }
@@ -82,26 +82,51 @@ export class TrainingFiles {
 
   /** Throws InvalidTrainingFileError, QuotaExceededError and what `onGrowth` throws; then nothing of it stays. */
   async stage({ owner, filename, content, onGrowth }: IncomingFile): Promise<StagedFile> {
-    const createdAtMs = Date.now();
-    const id = `file-${createdAtMs.toString(16).padStart(12, "0")}${randomBytes(10).toString("hex")}`;
+    if ((this.#stored.get(owner)?.files ?? 0) >= filesLimit)
+      throw new QuotaExceededError("files", filesLimit);
+    const createdAtSeconds = Math.floor(Date.now() / 1000);
+    const own = { id: newFileId(), owner, filename, createdAtSeconds, purpose: "fine-tune" } as const;
+    return this.#stage(own, async (path, onBytes) => {
+      let arrivedBytes = 0;
+      const counted = (bytes: number) => {
+        onBytes(bytes);
+        arrivedBytes += bytes;
+        onGrowth(arrivedBytes);
+      };
+      return { ...own, ...(await takeExamples(content, { path, onBytes: counted })) };
+    });
+  }
+
+  /** No quota refuses it, as its room was reserved. A second time with the same id does nothing. */
+  async keepResults({ id, owner, filename, content }: ResultsContent): Promise<void> {
+    if (this.#files.has(id)) return;
+    const createdAtSeconds = Math.floor(Date.now() / 1000);
+    const own = { id, owner, filename, createdAtSeconds, purpose: "fine-tune-results" } as const;
+    await using staged = await this.#stage(own, async (path, onBytes) => ({
+      ...own,
+      bytes: await writeContent(content, { path, onBytes }),
+    }));
+    await staged.publish();
+  }
+
+  async #stage<File extends StoredFile>(
+    { id, owner }: Pick<StoredFile, "id" | "owner">,
+    write: (path: string, onBytes: (sizeBytes: number) => void) => Promise<File>,
+  ): Promise<StagedFile<File>> {
     const directory = join(this.#directory, incomingName, id);
-    let arrivedBytes = 0;
+    let countedBytes = 0;
     const onBytes = (bytes: number) => {
-      arrivedBytes += bytes;
+      countedBytes += bytes;
       this.#count(owner, { files: 0, bytes });
-      onGrowth(arrivedBytes);
     };
     const discard = async () => {
-      this.#count(owner, { files: -1, bytes: -arrivedBytes });
+      this.#count(owner, { files: -1, bytes: -countedBytes });
       for (const path of [directory, this.#folderOf(id)]) await rm(path, { recursive: true, force: true });
     };
     this.#count(owner, { files: 1, bytes: 0 });
     try {
-      if (this.#stored.get(owner)!.files > filesLimit) throw new QuotaExceededError("files", filesLimit);
       await makeFolderDurably(directory);
-      const examined = await takeExamples(content, { path: join(directory, contentName), onBytes });
-      const createdAtSeconds = Math.floor(createdAtMs / 1000);
-      const file: TrainingFile = { id, owner, filename, createdAtSeconds, ...examined };
+      const file = await write(join(directory, contentName), onBytes);
       await writeFileSynced(join(directory, recordName), Buffer.from(JSON.stringify(file)));
       await syncPath(directory);
       let isPublished = false;
@@ -122,18 +147,24 @@ export class TrainingFiles {
     }
   }
 
+  has(id: string): boolean {
+    return this.#files.has(id);
+  }
+
   /** Throws FileNotFoundError. */
-  get(owner: string, id: string): TrainingFile {
+  get(owner: string, id: string): StoredFile {
     const file = this.#files.get(id);
     if (file?.owner !== owner) throw new FileNotFoundError(id);
     return file;
   }
 
-  list(owner: string, { after, limit, order }: FilesQuery): { files: TrainingFile[]; hasMore: boolean } {
+  list(owner: string, query: FilesQuery): { files: StoredFile[]; hasMore: boolean } {
+    const { after, limit, order, purpose } = query;
     const direction = order === "asc" ? 1 : -1;
     const compare = (a: string, b: string) => (a < b ? -direction : a > b ? direction : 0);
     const files = [...this.#files.values()]
       .filter((file) => file.owner === owner && (after === null || compare(file.id, after) > 0))
+      .filter((file) => purpose === undefined || file.purpose === purpose)
       .sort((a, b) => compare(a.id, b.id));
     return { files: files.slice(0, limit), hasMore: files.length > limit };
   }
@@ -157,12 +188,12 @@ export class TrainingFiles {
     await rm(leaving, { recursive: true, force: true });
   }
 
-  pathOf({ id }: TrainingFile): string {
+  pathOf({ id }: StoredFile): string {
     return join(this.#folderOf(id), contentName);
   }
 
   /** Its content as it was sent, also when it is deleted meanwhile. Throws FileNotFoundError. */
-  async openContent(file: TrainingFile): Promise<FileHandle> {
+  async openContent(file: StoredFile): Promise<FileHandle> {
     try {
       return await open(this.pathOf(file));
     } catch (error) {
@@ -177,29 +208,5 @@ export class TrainingFiles {
   #count(owner: string, more: { readonly files: number; readonly bytes: number }): void {
     const { files, bytes } = this.#stored.get(owner) ?? { files: 0, bytes: 0 };
     this.#stored.set(owner, { files: files + more.files, bytes: bytes + more.bytes });
-  }
-}
-
-async function idsIn(directory: string): Promise<string[]> {
-  try {
-    return (await readdir(directory)).filter((name) => fileIdPattern.test(name)); // disks have names of their own
-  } catch (error) {
-    if (hasErrorCode(error, "ENOENT")) return [];
-    throw error;
-  }
-}
-
-async function readRecord(directory: string): Promise<TrainingFile> {
-  try {
-    const file: TrainingFile = JSON.parse(await readFile(join(directory, recordName), "utf8"));
-    const { size } = await stat(join(directory, contentName));
-    if (size !== file.bytes) throw new Error(`${size} bytes where the record says ${file.bytes}`);
-    return file;
-  } catch (cause) {
-    throw new CotenantError(
-      "training_files_damaged",
-      `${directory} holds no whole training file; restore it, or move the folder away`,
-      { cause },
-    );
   }
 }

@@ -36,6 +36,24 @@ export async function takeExamples(
   }
 }
 
+/** The file is synced. @returns its bytes */
+export async function writeContent(content: Iterable<string>, { path, onBytes }: Intake): Promise<number> {
+  const file = await open(path, "wx");
+  try {
+    let bytes = 0;
+    for (const text of content) {
+      const chunk = Buffer.from(text);
+      await file.writeFile(chunk);
+      bytes += chunk.byteLength;
+      onBytes(chunk.byteLength);
+    }
+    await file.sync();
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
 async function checkLines(content: AsyncIterable<Uint8Array>): Promise<Omit<Examined, "bytes">> {
   const problems = new LineProblems();
   let format: ExampleFormat | null = null;

@@ -70,6 +70,13 @@ export function createEngineMetrics(instruments: Instruments, options: SourceOpt
   );
   total(
     {
+      name: "cotenant_engine_device_bus_bytes_total",
+      help: "Bytes that went to and from a device with memory of its own; 0 on the CPU.",
+    },
+    ({ stats }) => stats.busBytes,
+  );
+  total(
+    {
       name: "cotenant_late_first_tokens_total",
       help: "Requests whose first token came after --ttft-target-ms.",
     },

@@ -62,6 +62,13 @@ async function killAndCompare(): Promise<void> {
     const job = await untilJob(client!, id!);
     assert.equal(job.status, "succeeded", JSON.stringify(job.error));
     assert.equal(await versionOf(client!, job.fine_tuned_model!), expected);
+    const results = await all(client!.files.list({ purpose: "fine-tune-results" }));
+    assert.deepEqual(
+      results.map((file) => file.id),
+      job.result_files,
+    );
+    const csv = await (await client!.files.content(results[0]!.id)).text();
+    assert.equal(csv.trim().split("\n").length, 1 + steps);
     const messages = (await all(client!.fineTuning.jobs.listEvents(id!, { limit: 100 }))).map(
       ({ message }) => message,
     );

@@ -190,6 +190,7 @@ suite("fine-tuning", () => {
         "training_settings_invalid",
         path("learning_rate_multiplier"),
       ],
+      [supervised({ learning_rate: Number.NaN }), 400, "training_settings_invalid", path("learning_rate")],
       [supervised({ learning_rate: -1 }), 400, "training_settings_invalid", path("learning_rate")],
       [
         supervised({ learning_rate: 1, learning_rate_multiplier: 1 }),

@@ -256,6 +256,7 @@ const shape = { in: 8, out: 8 };
 const model: ServedModel = {
   family: "llama",
   device: "cpu",
+      deviceNote: "",
   quantization: "none",
   fingerprint: "0123456789abcdef",
   vocabSize: 2048,
@@ -275,4 +276,5 @@ const model: ServedModel = {
     kvHeads: 1,
     headDim: shape.out,
   },
+  untrainable: null,
 };

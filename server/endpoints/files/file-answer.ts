@@ -1,9 +1,7 @@
 // A file as OpenAI's API shows it.
 
 import { z } from "@hono/zod-openapi";
-import type { TrainingFile } from "../../finetuning/training-files.ts";
-
-export const purpose = "fine-tune";
+import { filePurposes, type StoredFile } from "../../finetuning/stored-file.ts";
 
 export const fileAnswer = z
   .object({
@@ -12,21 +10,21 @@ export const fileAnswer = z
     bytes: z.int(),
     created_at: z.int(),
     filename: z.string(),
-    purpose: z.literal(purpose),
+    purpose: z.enum(filePurposes),
     status: z.literal("processed"),
     status_details: z.null(),
   })
   .openapi("File");
 
 /** There is none that is not checked yet: an upload is answered when it is. */
-export function fileAnswerOf(file: TrainingFile): z.output<typeof fileAnswer> {
+export function fileAnswerOf(file: StoredFile): z.output<typeof fileAnswer> {
   return {
     id: file.id,
     object: "file",
     bytes: file.bytes,
     created_at: file.createdAtSeconds,
     filename: file.filename,
-    purpose,
+    purpose: file.purpose,
     status: "processed",
     status_details: null,
   };

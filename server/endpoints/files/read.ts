@@ -1,10 +1,10 @@
 // GET /v1/files and /v1/files/{id}.
 
 import { z } from "@hono/zod-openapi";
-import { fileIdPattern } from "../../finetuning/training-files.ts";
+import { fileIdPattern, filePurposes } from "../../finetuning/stored-file.ts";
 import { readQuery } from "../../query-parameters.ts";
 import { jsonResponse, plainEndpoint } from "../endpoint.ts";
-import { fileAnswer, fileAnswerOf, purpose } from "./file-answer.ts";
+import { fileAnswer, fileAnswerOf } from "./file-answer.ts";
 
 const mostPerPage = 10_000; // OpenAI's
 
@@ -36,11 +36,12 @@ export const listFiles = plainEndpoint({
   request: { query: pageQuery },
   responses: { 200: jsonResponse("A page.", page) },
   async handle({ raw, tenant }, context) {
-    const { after = null, limit, order, purpose: asked = purpose } = readQuery(raw, pageQuery);
+    const { after = null, limit, order, purpose } = readQuery(raw, pageQuery);
     const { trainingFiles } = context.readiness.serving;
+    const known = filePurposes.find((each) => each === purpose);
     const { files, hasMore } =
-      asked === purpose
-        ? trainingFiles.list(tenant.id, { after, limit, order })
+      purpose === undefined || known !== undefined
+        ? trainingFiles.list(tenant.id, { after, limit, order, ...(known && { purpose: known }) })
         : { files: [], hasMore: false };
     return Response.json({
       object: "list",

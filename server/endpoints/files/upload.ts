@@ -10,8 +10,9 @@ import {
 import type { StagedFile } from "../../finetuning/training-files.ts";
 import { type MultipartPart, readMultipart } from "../../multipart.ts";
 import { jsonResponse, plainEndpoint } from "../endpoint.ts";
-import { fileAnswer, fileAnswerOf, purpose } from "./file-answer.ts";
+import { fileAnswer, fileAnswerOf } from "./file-answer.ts";
 
+const purpose = "fine-tune";
 const limits = { sizeBytes: 512 * 2 ** 20, parts: 8 }; // OpenAI's size
 const fieldLimitBytes = 1024;
 const fileNameLength = 255;

@@ -60,12 +60,17 @@ export const createJob = jsonEndpoint({
   listener: "main",
   summary: "Train an adapter; the job goes on by itself whatever becomes of the server",
   jsonBody: createRequest,
-  responses: { 200: jsonResponse("The job, as it was made.", jobAnswer) },
+  responses: {
+    200: jsonResponse(
+      "The job, as it was made: queued, or validating_files where its files are too large to be encoded at once.",
+      jobAnswer,
+    ),
+  },
   async handle({ body, signal, tenant }, context) {
     const { adaptersOf, engine, jobs, jobSources, trainingMemoryBytes } = context.readiness.serving;
     jobs.assertRoom(tenant);
     const adapters = adaptersOf(tenant);
-    const job = await jobOf(requestOf(body), {
+    const checked = await jobOf(requestOf(body), {
       baseName: context.baseName,
       tenant,
       adapter: (id) => adapters.get(id),
@@ -74,7 +79,7 @@ export const createJob = jsonEndpoint({
       trainingMemoryBytes,
       signal,
     });
-    return Response.json(jobAnswerOf(await jobs.create(job), context));
+    return Response.json(jobAnswerOf(await jobs.create(checked()), context));
   },
 });
 

@@ -6,6 +6,7 @@ import { jobCheckpoints } from "./checkpoints.ts";
 import { createJob } from "./create.ts";
 import { jobEvents } from "./events.ts";
 import { jobHistory } from "./history.ts";
+import { jobLedger } from "./ledger.ts";
 import { jobPlot } from "./plot.ts";
 import { getJob, listJobs } from "./read.ts";
 
@@ -18,6 +19,7 @@ export const fineTuningEndpoints = {
   jobEvents,
   jobCheckpoints,
   jobHistory,
+  jobLedger,
   jobPlot,
   getJob,
 } as const satisfies Record<string, Endpoint>;

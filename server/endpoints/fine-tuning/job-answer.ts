@@ -2,7 +2,13 @@
 
 import { z } from "@hono/zod-openapi";
 import type { ServerContext } from "../../context.ts";
-import type { JobCheckpointRow, JobNewsEntry, JobRecord } from "../../finetuning/job-record.ts";
+import { unresolved } from "../../finetuning/job-hyperparameters.ts";
+import {
+  type JobCheckpointRow,
+  type JobNewsEntry,
+  type JobRecord,
+  jobStatuses,
+} from "../../finetuning/job-record.ts";
 
 const unixSeconds = z.int().openapi({ description: "Unix time in seconds" });
 const settings = z.record(z.string(), z.unknown());
@@ -15,16 +21,18 @@ export const jobAnswer = z
     created_at: unixSeconds,
     finished_at: unixSeconds.nullable(),
     estimated_finish: unixSeconds.nullable(),
-    status: z.enum(["queued", "running", "paused", "succeeded", "failed", "cancelled"]),
+    status: z.enum(jobStatuses),
     model: z.string(),
     fine_tuned_model: z.string().nullable().openapi({ description: "Null until the job has succeeded." }),
     organization_id: z.string(),
     training_file: z.string(),
     validation_file: z.string().nullable(),
-    result_files: z.array(z.string()),
+    result_files: z
+      .array(z.string())
+      .openapi({ description: "Of its steps, as CSV, once it has succeeded." }),
     seed: z.int(),
     trained_tokens: z.int().nullable(),
-    hyperparameters: settings,
+    hyperparameters: settings.openapi({ description: 'With "auto" until the files are validated.' }),
     method: z.object({
       type: z.enum(["supervised", "dpo"]),
       supervised: withHyperparameters.exactOptional(),
@@ -35,22 +43,28 @@ export const jobAnswer = z
     integrations: z.array(z.unknown()),
     metadata: z.record(z.string(), z.string()).nullable(),
     error: z
-      .object({ code: z.string(), message: z.string(), param: z.null() })
+      .object({ code: z.string(), message: z.string(), param: z.string().nullable() })
       .nullable()
       .openapi({ description: "Why it failed, or was paused by itself." }),
     total_steps: z.int().nullable(),
-    memory_bytes: z.int().openapi({ description: "What training takes of --training-memory-bytes." }),
-    truncated_examples: z.int().openapi({ description: "Whose end was cut off, as over_length says." }),
+    memory_bytes: z.int().nullable().openapi({
+      description: "What training takes of --training-memory-bytes; null until the files are validated.",
+    }),
+    truncated_examples: z
+      .int()
+      .nullable()
+      .openapi({ description: "Whose end was cut off, as over_length says." }),
   })
   .openapi("FineTuningJob");
 
 export type JobAnswer = z.output<typeof jobAnswer>;
 
 export function jobAnswerOf(job: JobRecord, context: ServerContext): JobAnswer {
-  const { jobs } = context.readiness.serving;
-  const { asked, problem } = job;
+  const { jobs, trainingFiles } = context.readiness.serving;
+  const { asked, plan, problem, resultFile } = job;
+  const type = asked.objective === "dpo" ? "dpo" : "supervised";
+  const hyperparameters = plan?.resolved ?? unresolved(asked);
   const estimatedFinishMs = job.status === "running" ? jobs.estimatedFinishMs(job.id) : null;
-  const trainedTokens = jobs.store.trainedTokens(job.id);
   return {
     id: job.id,
     object: "fine_tuning.job",
@@ -63,22 +77,22 @@ export function jobAnswerOf(job: JobRecord, context: ServerContext): JobAnswer {
     organization_id: job.tenant.id,
     training_file: job.trainingFile,
     validation_file: job.validationFile,
-    result_files: [],
-    seed: job.spec.seed,
-    trained_tokens: job.status === "queued" && trainedTokens === 0 ? null : trainedTokens,
-    hyperparameters: asked.hyperparameters,
+    result_files: resultFile !== null && trainingFiles.has(resultFile) ? [resultFile] : [],
+    seed: asked.seed,
+    trained_tokens: job.steps === null ? null : jobs.store.history.trainedTokens(job.id),
+    hyperparameters,
     method: {
-      type: asked.type,
-      [asked.type]: { hyperparameters: asked.hyperparameters },
-      adapter: asked.adapter,
+      type,
+      [type]: { hyperparameters },
+      adapter: { type: asked.method.name, ...asked.method.settings },
     },
     user_provided_suffix: job.suffix,
     integrations: [],
     metadata: job.metadata && { ...job.metadata },
-    error: problem && { ...problem, param: null },
+    error: problem && { code: problem.code, message: problem.message, param: problem.param ?? null },
     total_steps: job.steps,
-    memory_bytes: job.memoryBytes,
-    truncated_examples: job.truncatedExamples,
+    memory_bytes: plan?.memoryBytes ?? null,
+    truncated_examples: plan?.truncatedExamples ?? null,
   };
 }
 

@@ -2,12 +2,13 @@
 
 import { z } from "@hono/zod-openapi";
 import { InvalidFieldError } from "../../errors.ts";
-import type { JobRecord } from "../../finetuning/job-record.ts";
+import { tagsOf } from "../../finetuning/job-store.ts";
 import { readQuery } from "../../query-parameters.ts";
 import { jsonResponse, plainEndpoint } from "../endpoint.ts";
 import { jobAnswer, jobAnswerOf } from "./job-answer.ts";
 import { pageAnswer, pageOf, pageQuery } from "./pages.ts";
 
+const mostPairs = 16; // a job has no more
 const metadataName = /^metadata\[(.{1,64})\]$/;
 
 /** `metadata[k]=v`, or `metadata=null` for jobs without any, beside the page. */
@@ -20,10 +21,10 @@ const query = z
       if (key !== undefined && typeof value === "string") wanted.push([key, value]);
       else context.addIssue({ code: "unrecognized_keys", keys: [name], input: others });
     }
-    const matches = (job: JobRecord) =>
-      (metadata === undefined || job.metadata === null) &&
-      wanted.every(([key, value]) => job.metadata?.[key] === value);
-    return { after, limit, matches };
+    if (wanted.length > mostPairs)
+      context.addIssue({ code: "custom", path: ["metadata"], message: `has more than ${mostPairs} entries` });
+    const tags = [...(metadata === undefined ? [] : tagsOf(null)), ...tagsOf(Object.fromEntries(wanted))];
+    return { after, limit, tags };
   });
 
 export const listJobs = plainEndpoint({
@@ -35,12 +36,12 @@ export const listJobs = plainEndpoint({
   request: { query: pageQuery },
   responses: { 200: jsonResponse("A page.", pageAnswer(jobAnswer)) },
   async handle({ raw, tenant }, context) {
-    const { after, limit, matches } = readQuery(raw, query);
+    const { after, limit, tags } = readQuery(raw, query);
     const { jobs } = context.readiness.serving;
     if (after !== null && jobs.store.get(after)?.tenant.id !== tenant.id) {
       throw new InvalidFieldError("after", "is no id of this list");
     }
-    const { items, hasMore } = jobs.store.list(tenant.id, { after, limit }, matches);
+    const { items, hasMore } = jobs.store.list(tenant.id, { after, limit }, tags);
     return Response.json(
       pageOf(
         items.map((job) => jobAnswerOf(job, context)),

@@ -1,0 +1,72 @@
+// The session alone on a bench's inputs: what it takes without masks, sampling and messages.
+
+import { openBaseModel } from "../../kernels/base-model.ts";
+import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
+import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
+import { adapterTargets } from "../../kernels/model-family.ts";
+import { randomAdapter } from "../../kernels/random-adapter.ts";
+import { type BenchSetting, promptOf, type Round, versionOf, versionsOf } from "./bench-setting.ts";
+
+export type BareSide = {
+  readonly runner: CpuRunner;
+  readonly vocabSize: number;
+  readonly endProfiling: () => void;
+};
+
+/** @param profilePrefix where the runtime's profile goes; without it there is none */
+export async function openBare(setting: BenchSetting, profilePrefix?: string): Promise<BareSide> {
+  const base = await openBaseModel({
+    modelDirectory: setting.model,
+    cacheDirectory: setting.cache,
+    encoding: setting.quantize === "none" ? "float32" : setting.quantize,
+    threads: setting.threads,
+    onProgress: () => undefined,
+    ...(profilePrefix === undefined ? {} : { profilePrefix }),
+  });
+  const runner = new CpuRunner(base, { maxRows: setting.rows, maxContext: base.config.maxPositions });
+  for (const [index, version] of versionsOf(setting).entries()) {
+    runner.addAdapter(version, randomAdapter(adapterTargets(base.config), setting.rank, index));
+  }
+  return { runner, vocabSize: base.config.vocabSize, endProfiling: () => base.session.endProfiling() };
+}
+
+const warmUpSteps = 2;
+
+export async function bareDecode(runner: CpuRunner, setting: BenchSetting): Promise<Round> {
+  const ids = Array.from({ length: setting.rows }, (_, row) => `${row}`);
+  for (const [row, id] of ids.entries()) await readPrompt(runner, setting, { id, row, logits: "none" });
+  const entries = ids.map((sequence, row) => ({ sequence, tokenId: 10 + row }));
+  for (let step = 0; step < warmUpSteps; step++) await runner.decode(entries);
+  const before = runner.stats().sessionMs;
+  for (let step = 0; step < setting.steps; step++) await runner.decode(entries);
+  const ms = runner.stats().sessionMs - before;
+  for (const id of ids) runner.close(id);
+  const tokens = setting.steps * setting.rows;
+  return { tokensPerSecond: (tokens * 1000) / ms, msPerStep: ms / setting.steps, outside: 0 };
+}
+
+export async function barePrefill(runner: CpuRunner, setting: BenchSetting): Promise<Round> {
+  const before = runner.stats().sessionMs;
+  await readPrompt(runner, setting, { id: "0", row: 0, logits: "last" });
+  const ms = runner.stats().sessionMs - before;
+  runner.close("0");
+  return { tokensPerSecond: (setting.past * 1000) / ms, msPerStep: ms, outside: 0 };
+}
+
+type OpenRow = { readonly id: string; readonly row: number; readonly logits: "none" | "last" };
+
+/** In the chunks that the engine cuts. */
+async function readPrompt(runner: CpuRunner, setting: BenchSetting, { id, row, logits }: OpenRow) {
+  runner.open(id, { adapterVersion: versionOf(setting, row), prefix: null });
+  const prompt = promptOf(setting, row);
+  for (let start = 0; start < prompt.length; start += prefixBlockTokens) {
+    const tokenIds = prompt.slice(start, start + prefixBlockTokens);
+    const isLast = start + prefixBlockTokens >= prompt.length;
+    await runner.prefill({
+      sequence: id,
+      tokenIds,
+      promptLength: prompt.length,
+      logits: isLast ? logits : "none",
+    });
+  }
+}

@@ -1,0 +1,46 @@
+// How many nodes the runtime executes in one decode step, after its own optimizations.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { GraphFeature } from "../../kernels/adapter-sites.ts";
+import { openBaseModel } from "../../kernels/base-model.ts";
+import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
+import type { BenchSetting } from "../bench/bench-setting.ts";
+import { sessionProfile } from "../profile/operator-times.ts";
+
+export type NodeCount = { readonly nodes: number; readonly nodesPerLayer: number };
+
+export async function countNodes(
+  setting: BenchSetting,
+  features: readonly GraphFeature[],
+): Promise<NodeCount> {
+  const directory = mkdtempSync(join(tmpdir(), "cotenant-nodes-"));
+  try {
+    const base = await openBaseModel({
+      modelDirectory: setting.model,
+      cacheDirectory: setting.cache,
+      encoding: setting.quantize === "none" ? "float32" : setting.quantize,
+      threads: setting.threads,
+      onProgress: () => undefined,
+      profilePrefix: join(directory, "session"),
+    });
+    await base.offer(new Set(features));
+    const runner = new CpuRunner(base, { maxRows: 1, maxContext: 64 });
+    runner.open("0", { adapterVersion: null, prefix: null });
+    await runner.prefill({ sequence: "0", tokenIds: [10, 11], promptLength: 2, logits: "none" });
+    await runner.decode([{ sequence: "0", tokenId: 12 }]);
+    base.session.endProfiling();
+    await runner.dispose();
+    const newest = readdirSync(directory).sort().at(-1)!; // offering features opened a second session
+    const { layers, vocabSize } = base.config;
+    const counted = { steps: 1, logitRows: 1, vocabSize };
+    const profile = sessionProfile(readFileSync(join(directory, newest), "utf8"), counted);
+    const nodesPerLayer = profile.operators
+      .filter(({ nodesPerRun }) => nodesPerRun >= layers)
+      .reduce((sum, { nodesPerRun }) => sum + Math.floor(nodesPerRun / layers), 0);
+    return { nodes: profile.nodesPerRun, nodesPerLayer };
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
