@@ -4,6 +4,7 @@
 import type { TrainingSequence } from "../kernels/training/token-layout.ts";
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { PassGradients, PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
+import type { ForwardPasses } from "./forward-passes.ts";
 import type { Measured, TrainingExamples, TrainingSpec } from "./job.ts";
 import { objectives } from "./objectives/index.ts";
 import type { Evaluation, Objective } from "./objectives/objective.ts";
@@ -20,7 +21,8 @@ export type Totals = {
 type WeightedSequence = TrainingSequence & { readonly weights: readonly number[] }; // [scored]
 
 export type ExamplePassesOptions = {
-  readonly kernel: TrainingKernel;
+  readonly kernel: TrainingKernel; // for gradients
+  readonly forward: ForwardPasses; // for all that is measured without
   readonly spec: Pick<TrainingSpec, "objective" | "passTokens" | "windowTokens">;
   readonly examples: TrainingExamples;
 };
@@ -28,11 +30,15 @@ export type ExamplePassesOptions = {
 /** Of examples that are packed together: enough to fill passes, and few beside what their passes take. */
 const chunkExamples = 256;
 const chunkPasses = 16;
+/** Log-probabilities of validation's tokens under the base, which every validation compares with. */
+export const referencesLimitBytes = 2 ** 23;
 
 export class ExamplePasses {
   readonly count: number; // of examples
   readonly #options: ExamplePassesOptions;
   readonly #objective: Objective;
+  readonly #references: Float64Array[] = []; // by pass of `measure`
+  #referencesBytes = 0;
 
   constructor(options: ExamplePassesOptions) {
     this.#options = options;
@@ -48,6 +54,7 @@ export class ExamplePasses {
       (places) =>
         new ExamplePass({
           kernel: this.#options.kernel,
+          forward: this.#options.forward,
           windowTokens: this.#options.spec.windowTokens,
           objective: this.#objective,
           sequences: places.flatMap((place) => examples[place]!),
@@ -58,13 +65,27 @@ export class ExamplePasses {
   /** All examples forward only, packed some at a time when their turn comes: there may be millions. */
   *measure(modules: readonly PassModule[]): Generator<TrainingUnit, Totals, void> {
     let totals: Totals | null = null;
+    let index = 0; // of a pass: they are the same ones every time
     for (let from = 0; from < this.count; ) {
       const chunk = this.#chunk(from);
-      totals = addTotals(totals, yield* measureAll(this.of(chunk), modules));
+      for (const pass of this.of(chunk)) {
+        pass.reference = this.#references[index] ?? null;
+        totals = addTotals(totals, yield* pass.measure(modules));
+        if (pass.reference !== null) this.#keepReference(index, pass.reference);
+        index++;
+      }
       from += chunk.length;
     }
     if (totals === null) throw noExamples();
     return totals;
+  }
+
+  /** Those of the first passes, as far as there is room: the others' are computed each time. */
+  #keepReference(index: number, reference: Float64Array): void {
+    if (index !== this.#references.length) return;
+    if (this.#referencesBytes + reference.byteLength > referencesLimitBytes) return;
+    this.#references.push(reference);
+    this.#referencesBytes += reference.byteLength;
   }
 
   /** The examples from here on that are packed together, at least one. */
@@ -104,6 +125,7 @@ export class ExamplePasses {
 
 type ExamplePassParts = {
   readonly kernel: TrainingKernel;
+  readonly forward: ForwardPasses;
   readonly windowTokens: number;
   readonly objective: Objective;
   readonly sequences: readonly WeightedSequence[];
@@ -117,7 +139,8 @@ export type MeasuredPass = {
 export class ExamplePass implements MeasuredPass {
   readonly tokens: number;
   readonly #parts: ExamplePassParts;
-  #reference: Float64Array | null = null; // [scored]
+  /** [scored], of the base, once it was needed. Whoever knows it may say so before. */
+  reference: Float64Array | null = null;
 
   constructor(parts: ExamplePassParts) {
     this.#parts = parts;
@@ -129,8 +152,17 @@ export class ExamplePass implements MeasuredPass {
   }
 
   *measure(modules: readonly PassModule[]): Generator<TrainingUnit, Totals, void> {
+    const [totals] = yield* this.measureEach([modules]);
+    return totals!;
+  }
+
+  /** The loss' sums with each of the adapters. */
+  *measureEach(
+    adapters: readonly (readonly PassModule[])[],
+  ): Generator<TrainingUnit, readonly Totals[], void> {
     const reference = yield* this.#needed();
-    return this.#totals(this.#evaluate(yield* this.#logprobs(modules), reference));
+    const logprobs = yield* this.#parts.forward(this.#parts.sequences, adapters);
+    return logprobs.map((own) => this.#totals(this.#evaluate(own, reference)));
   }
 
   /**
@@ -158,15 +190,11 @@ export class ExamplePass implements MeasuredPass {
 
   /** The reference's log-probabilities, where the objective compares with them: computed once. */
   *#needed(): Generator<TrainingUnit, Float64Array | null, void> {
-    if (this.#parts.objective.needsReference) this.#reference ??= yield* this.#logprobs([]);
-    return this.#reference;
-  }
-
-  *#logprobs(modules: readonly PassModule[]): Generator<TrainingUnit, Float64Array, void> {
-    const { kernel, sequences, windowTokens } = this.#parts;
-    const pass = kernel.pass(sequences, { modules, train: false, windowTokens });
-    yield* pass.forward();
-    return pass.logprobs();
+    const { objective, forward, sequences } = this.#parts;
+    if (objective.needsReference && this.reference === null) {
+      [this.reference = null] = yield* forward(sequences, [[]]);
+    }
+    return this.reference;
   }
 
   #evaluate(logprobs: Float64Array, reference: Float64Array | null): Evaluation {
@@ -224,6 +252,23 @@ export function* measureAll(
   for (const pass of passes) totals = addTotals(totals, yield* pass.measure(modules));
   if (totals === null) throw noExamples();
   return totals;
+}
+
+/** The examples' means with each of the adapters, forward only. */
+export function* measureEach(
+  passes: readonly ExamplePass[],
+  adapters: readonly (readonly PassModule[])[],
+): Generator<TrainingUnit, Measured[], void> {
+  const totals: (Totals | null)[] = adapters.map(() => null);
+  for (const pass of passes) {
+    for (const [index, own] of (yield* pass.measureEach(adapters)).entries()) {
+      totals[index] = addTotals(totals[index]!, own);
+    }
+  }
+  return totals.map((own) => {
+    if (own === null) throw noExamples();
+    return measuredOf(own);
+  });
 }
 
 function noExamples(): RangeError {

@@ -63,6 +63,7 @@ export type CheckpointArray =
 export type Measured = { readonly loss: number; readonly metrics: Readonly<Record<string, number>> };
 
 export type JobEvent =
+  | { readonly type: "preparing" } // from here on the job takes memory and time
   | { readonly type: "started"; readonly steps: number; readonly parameters: number } // a resumed job starts anew
   | (Measured & {
       readonly type: "step";

@@ -10,10 +10,30 @@ const unitFlops = 8e9;
 const flopsPerWeight = 4;
 /** Below this a unit's time is reading the layer's weights, whatever the window. */
 const leastTokens = 16;
+/** A run of the graph that serves takes as long with half of them: on int4, both are times of reading the weights. */
+const leastProbeTokens = 32;
+/** Each scored token of a probe has logits: this many keep them under 40 MB. */
+const mostProbeTokens = 64;
 
 /** The most tokens of a unit of work on this base, a multiple of 16. */
 export function largestWindow({ shapes }: Pick<AdapterTargets, "shapes">): number {
-  const weights = projections.reduce((sum, name) => sum + shapes[name].in * shapes[name].out, 0);
-  const tokens = Math.floor(unitFlops / (flopsPerWeight * weights));
-  return Math.max(leastTokens, tokens - (tokens % 16));
+  return Math.max(leastTokens, tokensOf(flopsPerWeight * layerWeights(shapes)));
+}
+
+/** The most tokens of a probe, which goes through all layers and the head, forward only; a multiple of 16. */
+export function largestProbe(
+  targets: Pick<AdapterTargets, "shapes" | "layers" | "hiddenSize" | "vocabSize">,
+): number {
+  const { shapes, layers, hiddenSize, vocabSize } = targets;
+  const weights = layers * layerWeights(shapes) + hiddenSize * vocabSize;
+  return Math.min(mostProbeTokens, Math.max(leastProbeTokens, tokensOf(2 * weights)));
+}
+
+function layerWeights(shapes: AdapterTargets["shapes"]): number {
+  return projections.reduce((sum, name) => sum + shapes[name].in * shapes[name].out, 0);
+}
+
+function tokensOf(flopsPerToken: number): number {
+  const tokens = Math.floor(unitFlops / flopsPerToken);
+  return tokens - (tokens % 16);
 }

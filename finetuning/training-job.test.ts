@@ -90,7 +90,7 @@ test("paused amid a step's changes, the step is carried through and counts", asy
     });
     assert.deepEqual(
       events.map(({ type }) => type),
-      ["started", "step", "checkpoint", "paused"],
+      ["preparing", "started", "step", "checkpoint", "paused"],
     );
     assert.deepEqual(eventsOf(events, "checkpoint")[0], bare);
   }
@@ -141,13 +141,13 @@ test("steps that are not finite change nothing, and several in a row pause the j
   const events = await runJob(start, on);
   assert.deepEqual(
     events.map(({ type }) => type),
-    ["started", "step", "step", "checkpoint", "paused"],
+    ["preparing", "started", "step", "step", "checkpoint", "paused"],
   );
   assert.ok(eventsOf(events, "step").every(({ skipped }) => skipped));
   const { reason } = eventsOf(events, "paused")[0]!;
   assert.equal(reason!.code, "training_not_finite");
   assert.match(reason!.message, /learning rate below 0\.01/);
-  const untouched = await runJob(start, on, ([event]) => event?.type === "started");
+  const untouched = await runJob(start, on, ([, event]) => event?.type === "started");
   const [after] = eventsOf(events, "checkpoint");
   const [initial] = eventsOf(untouched, "checkpoint");
   assert.deepEqual(after!.adapter, initial!.adapter);
@@ -183,7 +183,7 @@ for (const [name, optimizer] of [
       steps.every(({ loss, gradientNorm }) => Number.isFinite(loss) && Number.isFinite(gradientNorm)),
     );
     assert.equal(eventsOf(events, "paused")[0]!.reason!.code, "training_not_finite");
-    const untouched = await runJob(start, on, ([event]) => event?.type === "started");
+    const untouched = await runJob(start, on, ([, event]) => event?.type === "started");
     const [after] = eventsOf(events, "checkpoint");
     const [initial] = eventsOf(untouched, "checkpoint");
     assert.deepEqual(after!.checkpoint.arrays, initial!.checkpoint.arrays);
@@ -257,7 +257,7 @@ test("validation is measured at every checkpoint, and does not change the traini
   const types = events.map(({ type }) => type);
   assert.equal(
     types.join(" "),
-    `started${" step".repeat(4)} validation checkpoint step step validation checkpoint finished`,
+    `preparing started${" step".repeat(4)} validation checkpoint step step validation checkpoint finished`,
   );
   assert.deepEqual(eventsOf(events, "checkpoint"), eventsOf(plain, "checkpoint"));
   assert.deepEqual(
@@ -295,6 +295,30 @@ test("dpo: the loss starts at log 2, then falls, and margins rise", async () => 
   assert.equal(steps[0]!.metrics.rewardMargin, 0);
   const { loss, metrics } = steps.at(-1)!;
   assert.ok(loss < 0.3 && metrics.rewardMargin! > 1 && metrics.preferred === 1, JSON.stringify(steps.at(-1)));
+});
+
+test("dpo: the reference of validation is computed once, and a resumed job's losses are the same to the bit", async () => {
+  const spec = {
+    objective: { name: "dpo", beta: 0.5 },
+    batchSize: 4,
+    checkpointSteps: 1,
+    epochs: 4,
+  } as const;
+  const start = smallStart(spec, { training: randomExamples(8, 3), validation: randomExamples(8, 4) });
+  const unitsOfStep: number[] = []; // by how many steps are done, its validation's with it
+  const events = await runJob(start, on, (events) => {
+    const done = eventsOf(events, "step").length;
+    unitsOfStep[done] = (unitsOfStep[done] ?? 0) + 1;
+    return false;
+  });
+  const [, first, ...others] = unitsOfStep.slice(0, -1); // the last validation has no step behind it
+  assert.ok(others.length === 2 && others.every((units) => units < first!), `${unitsOfStep}`);
+  const losses = eventsOf(events, "validation").map(({ loss }) => loss);
+  for (const { checkpoint } of eventsOf(events, "checkpoint").slice(0, -1)) {
+    const resumed = await runJob({ ...start, checkpoint }, on);
+    const later = eventsOf(resumed, "validation").map(({ loss }) => loss);
+    assert.deepEqual(later, losses.slice(checkpoint.step));
+  }
 });
 
 test("a checkpoint of another job is refused", async () => {

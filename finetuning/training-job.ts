@@ -2,13 +2,15 @@
 // runs; what it computes depends on the job's start alone. Knows no threads, queues or files.
 
 import type { AdapterTargets } from "../kernels/adapter.ts";
+import type { ForwardProbes } from "../kernels/forward-probes.ts";
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { TrainingUnit } from "../kernels/training/training-pass.ts";
 import { ExampleOrder } from "./example-order.ts";
 import { ExamplePasses, measuredOf } from "./example-passes.ts";
+import { kernelPasses, servingPasses } from "./forward-passes.ts";
 import type { JobEvent, JobProblem, JobStart } from "./job.ts";
 import { checkpointOf, type JobProgress, restoreCheckpoint } from "./job-state.ts";
-import { largestWindow } from "./largest-window.ts";
+import { largestProbe, largestWindow } from "./largest-window.ts";
 import { methods } from "./methods/index.ts";
 import type { Method, Prepared, StepResult } from "./methods/method.ts";
 import { schedules } from "./schedules/index.ts";
@@ -16,6 +18,7 @@ import { rateFactor } from "./schedules/schedule.ts";
 
 export type TrainingJobOptions = {
   readonly kernel: TrainingKernel;
+  readonly probes: ForwardProbes;
   readonly targets: AdapterTargets;
   readonly report: (event: JobEvent) => void;
 };
@@ -39,17 +42,23 @@ export class TrainingJob {
    * @throws SettingsError `training_settings_invalid`
    * @throws RangeError for a checkpoint of another job
    */
-  constructor(start: JobStart, { kernel, targets, report }: TrainingJobOptions) {
+  constructor(start: JobStart, { kernel, probes, targets, report }: TrainingJobOptions) {
     const { training, validation, from, checkpoint } = start;
     // Whoever makes a spec resolves it by the same bound: here it only holds for one made otherwise.
     const windowTokens = Math.min(start.spec.windowTokens, largestWindow(targets));
     const spec = { ...start.spec, windowTokens };
     this.#start = start;
     this.#report = report;
-    const passes = new ExamplePasses({ kernel, spec, examples: training });
-    this.#order = new ExampleOrder({ examples: passes.count, ...spec });
-    this.#validation = validation === null ? null : new ExamplePasses({ kernel, spec, examples: validation });
+    report({ type: "preparing" });
     const method: Method = methods[spec.method.name];
+    const { backward } = method.size(spec.method.settings, { targets, from });
+    const forward = backward
+      ? kernelPasses(kernel, windowTokens)
+      : servingPasses(probes, Math.min(spec.windowTokens, largestProbe(targets)));
+    const passes = new ExamplePasses({ kernel, forward, spec, examples: training });
+    this.#order = new ExampleOrder({ examples: passes.count, ...spec });
+    this.#validation =
+      validation === null ? null : new ExamplePasses({ kernel, forward, spec, examples: validation });
     this.#prepared = method.open({ kernel, targets, spec, steps: this.#order.steps, passes, from });
     if (checkpoint !== null) this.#progress = restoreCheckpoint(this.#prepared, checkpoint);
   }

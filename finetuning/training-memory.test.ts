@@ -1,46 +1,17 @@
 // The memory of a job as stated, against what a process grows by, and what it must depend on.
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { test } from "node:test";
 import type { DecodedAdapter } from "../kernels/adapter.ts";
-import { adapterTargets } from "../kernels/model-family.ts";
-import { TrainingKernel } from "../kernels/training/training-kernel.ts";
-import { temporaryCache } from "../tests/golden/golden-case.ts";
-import { openTrainingBase } from "../tests/golden-gradients/training-base.ts";
-import { examplesOf, smallSpec, smallStart } from "../tests/training-job-fixture.ts";
+import { grownAndStated } from "../tests/grown-memory-fixture.ts";
+import { examplesOf, smallSpec } from "../tests/training-job-fixture.ts";
 import type { TrainingSpec } from "./job.ts";
 import { methods } from "./methods/index.ts";
-import { TrainingJob } from "./training-job.ts";
 import { jobMemory, trainingMemory } from "./training-memory.ts";
 
-const modelDirectory = join(import.meta.dirname, "..", "models", "tiny");
-
 test("a process grows by about what is stated", async (t) => {
-  const base = await openTrainingBase(modelDirectory, temporaryCache(), "float32");
-  const targets = adapterTargets(base.config);
-  const tokens = 128;
-  const count = 3;
-  const weights = Array.from({ length: tokens }, (_, at) => Math.min(at, 1));
-  const sequences = Array.from({ length: count }, (_, index) => ({
-    tokens: weights.map((_, at) => (31 * index + 7 * at) % 2048),
-    weights,
-  }));
-  const spec = { passTokens: count * tokens, windowTokens: 128, batchSize: count, epochs: 1 };
-  const before = process.memoryUsage().rss;
-  let peak = before;
-  const kernel = await TrainingKernel.open(base, { threads: 1 });
-  const start = smallStart(spec, { training: examplesOf(sequences) });
-  const job = new TrainingJob(start, { kernel, targets, report: () => undefined });
-  for (const unit of job.units()) {
-    await unit.run();
-    peak = Math.max(peak, process.memoryUsage().rss);
-  }
-  await kernel.close();
-  const { bytes } = trainingMemory(start.spec, { targets, longestTokens: tokens });
-  const mebibytes = (size: number) => Math.round(size / 2 ** 20);
-  t.diagnostic(`grown by ${mebibytes(peak - before)} MiB, stated are ${mebibytes(bytes)} MiB`);
-  assert.ok(peak - before < 1.25 * bytes && bytes < 4 * (peak - before));
+  const { grown, stated } = await grownAndStated({ name: "lora", settings: { rank: 2 } }, t);
+  assert.ok(grown < 1.25 * stated && stated < 4 * grown);
 });
 
 // SmolLM2-135M's shapes.

@@ -2,11 +2,14 @@
 // for. Constants are measured and rounded up (training-memory.test.ts holds them to a process' own memory).
 
 import { type AdapterTargets, type DecodedAdapter, projections } from "../kernels/adapter.ts";
+import { referencesLimitBytes } from "./example-passes.ts";
 import type { JobStart, TrainingExamples, TrainingSpec } from "./job.ts";
+import { largestProbe } from "./largest-window.ts";
 import { methods } from "./methods/index.ts";
-import type { Method } from "./methods/method.ts";
+import type { Method, MethodSize } from "./methods/method.ts";
 import { objectives } from "./objectives/index.ts";
 import { optimizers } from "./optimizers/index.ts";
+import { probeBytes, probeBytesPerToken } from "./probe-memory.ts";
 
 export type TrainingMemory = {
   readonly bytes: number;
@@ -16,6 +19,7 @@ export type TrainingMemory = {
 export type JobMemory = {
   readonly bytes: number; // with the examples
   readonly resultBytes: number; // of the numbers that are trained, as an adapter has them
+  readonly checkpointBytes: number; // of its state on the disk, at most, without a log of its steps
 };
 
 export type TrainingMemoryOptions = {
@@ -33,10 +37,35 @@ export function jobMemory(job: JobData, targets: AdapterTargets): JobMemory {
   const examplesBytes = sets.reduce((sum, examples) => sum + bytesOf(examples), 0);
   const { name, settings } = spec.method;
   const method: Method = methods[name];
+  const size = method.size(settings, { targets, from });
+  const { trained, frozen } = size;
   return {
-    bytes: trainingMemory(spec, { targets, longestTokens, from }).bytes + examplesBytes,
-    resultBytes: floatBytes * method.size(settings, { targets, from }).trained,
+    bytes:
+      trainingMemory(spec, { targets, longestTokens, from }).bytes +
+      examplesBytes +
+      referenceBytes(spec, validation),
+    resultBytes: floatBytes * trained,
+    checkpointBytes:
+      Math.ceil(floatBytes * (trained + frozen) + optimizerBytes(spec, size)) + checkpointNamesBytes,
   };
+}
+
+/** What is kept of the base's answers to the validation examples, where the objective compares with them. */
+function referenceBytes(
+  { objective }: Pick<TrainingSpec, "objective">,
+  validation: TrainingExamples | null,
+): number {
+  const { needsReference } = objectives[objective.name](objective);
+  if (!needsReference || validation === null) return 0;
+  return Math.min(referencesLimitBytes, Float64Array.BYTES_PER_ELEMENT * validation.tokenIds.length);
+}
+
+/** Moments: methods without gradients have none. */
+function optimizerBytes(
+  { optimizer }: Pick<TrainingSpec, "optimizer">,
+  { trained, backward }: MethodSize,
+): number {
+  return backward ? trained * optimizers[optimizer.name].stateBytesPerParameter : 0;
 }
 
 type JobData = Pick<JobStart, "spec" | "training" | "validation" | "from">;
@@ -57,13 +86,15 @@ function bytesOf({ tokenIds, weights, ends }: TrainingExamples): number {
 const floatBytes = Float32Array.BYTES_PER_ELEMENT;
 
 /** Rows of the output head that are widened at once, as the kernel has them. */
-const headSliceRows = 4096;
+const headSliceRows = 4128;
 /** Scores, what softmax makes of them and their gradients, as far as they are there at once. */
 const scoreCopies = 4;
 /** What a unit makes of a token in and behind its projections, in times of the projections' widths. */
 const unitCopies = 3;
 /** Results are fresh arrays: so many windows' worth of them before the garbage collector comes. */
 const garbageUnits = 4;
+/** Names and counts of what a checkpoint holds, without what grows with the steps. */
+export const checkpointNamesBytes = 2 ** 17;
 /** Sessions, their graphs and what the runtime keeps for itself. */
 const sessionBytes = 32 * 2 ** 20;
 
@@ -73,17 +104,22 @@ export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOption
   const method: Method = methods[name];
   const size = method.size(settings, { targets, from: options.from ?? null });
   const { trained, frozen, preparing, backward } = size;
-  const state = backward ? trained * optimizers[spec.optimizer.name].stateBytesPerParameter : 0;
   const values = floatBytes * (trained + frozen);
-  const gradients = backward ? floatBytes * (2 * trained + frozen) : 0;
-  const checkpoint = 2 * floatBytes * trained + state; // a copy to be kept, and one to be served
+  const checkpoint = 2 * floatBytes * trained + optimizerBytes(spec, size); // a copy to be kept, and one to be served
   const tokens = Math.max(spec.passTokens, longestTokens);
-  const bytesPerToken = passBytesPerToken(targets, backward);
+  if (!backward) {
+    const unitTokens = Math.min(spec.windowTokens, largestProbe(targets));
+    const bytesPerToken = probeBytesPerToken(targets);
+    const probes = probeBytes({ targets, trained, unitTokens, longestTokens });
+    return { bytes: Math.ceil(values + checkpoint + probes + tokens * bytesPerToken), bytesPerToken };
+  }
+  const gradients = floatBytes * (2 * trained + frozen);
+  const bytesPerToken = passBytesPerToken(targets);
   const window = unitBytes(targets, {
     tokens: Math.min(spec.windowTokens, tokens),
     keys: Math.min(longestTokens + spec.windowTokens, tokens),
   });
-  const stepping = gradients + state + checkpoint + tokens * bytesPerToken;
+  const stepping = gradients + optimizerBytes(spec, size) + checkpoint + tokens * bytesPerToken;
   const bytes =
     values +
     Math.max(stepping, floatBytes * preparing) + // one comes after the other
@@ -93,15 +129,11 @@ export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOption
   return { bytes: Math.ceil(bytes), bytesPerToken };
 }
 
-/** Each layer's input, keys and values where gradients are wanted; the last hidden states and what the loss keeps. */
-function passBytesPerToken(
-  { layers, hiddenSize, kvHeads, headDim }: AdapterTargets,
-  backward: boolean,
-): number {
+/** Each layer's input, keys and values; the last hidden states and what the loss keeps. */
+function passBytesPerToken({ layers, hiddenSize, kvHeads, headDim }: AdapterTargets): number {
   const keyValues = 2 * kvHeads * headDim;
-  const kept = backward ? layers * (hiddenSize + keyValues) : 2 * hiddenSize + keyValues;
-  const lossRows = backward ? 3 : 1; // [scored, hidden] each
-  return floatBytes * (kept + keyValues + (2 + lossRows) * hiddenSize);
+  const lossRows = 3; // [scored, hidden] each
+  return floatBytes * (layers * (hiddenSize + keyValues) + keyValues + (2 + lossRows) * hiddenSize);
 }
 
 function unitBytes(

@@ -26,7 +26,7 @@ export const adapterInputs = {
   parts: (site: SiteName) => `adapter.${site}.parts`, // [B, R, S, 3], the slot, place and token of each row's parts
   weights: (site: SiteName) => `adapter.${site}.weights`, // [B, R, 1, S]
   rows: (site: SiteName) => `adapter.${site}.rows`, // [B, R, 1, 1], rows of y that change; no two alike
-  a: (layer: number, site: SiteName) => `bank.${layer}.${site}.a`, // [U, 1, r, in]
+  a: (layer: number, site: SiteName) => `bank.${layer}.${site}.a`, // [U, 1, r, in], or with the ranks last
   b: (layer: number, site: SiteName) => `bank.${layer}.${site}.b`, // [U, 1, r, out]
   scale: (layer: number, site: SiteName) => `scale.${layer}.${site}`, // [1, R or 1, 1, out or 1]
   shift: (layer: number, site: SiteName) => `shift.${layer}.${site}`,
@@ -47,11 +47,17 @@ export type GraphPlace = {
 export class AdapterGraph {
   readonly #graph: GraphBuilder;
   readonly #features: GraphFeatures;
+  readonly #ranksLast: boolean; // of A in its bank
   readonly #sites: ReadonlyMap<SiteName, AdapterSite>;
 
-  constructor(graph: GraphBuilder, sites: readonly AdapterSite[], features: GraphFeatures) {
+  constructor(
+    graph: GraphBuilder,
+    sites: readonly AdapterSite[],
+    { features, ranksLast }: { readonly features: GraphFeatures; readonly ranksLast: boolean },
+  ) {
     this.#graph = graph;
     this.#features = features;
+    this.#ranksLast = ranksLast;
     this.#sites = new Map(servedSites(sites, features).map((site) => [site.name, site]));
   }
 
@@ -65,7 +71,8 @@ export class AdapterGraph {
       graph.input(adapterInputs.rows(name), "int64", [groups, rows, 1, 1]);
       for (let layer = 0; layer < layers; layer++) {
         const ranks = `r_${layer}_${name}`; // an adapter may differ from layer to layer
-        graph.input(adapterInputs.a(layer, name), "float32", [`U_${name}`, 1, ranks, inWidth]);
+        const a = this.#ranksLast ? [inWidth, ranks] : [ranks, inWidth];
+        graph.input(adapterInputs.a(layer, name), "float32", [`U_${name}`, 1, ...a]);
         graph.input(adapterInputs.b(layer, name), "float32", [`U_${name}`, 1, ranks, out]);
         if (this.#features.has("scale")) {
           const shape = [1, `SR_${layer}_${name}`, 1, `So_${layer}_${name}`];
@@ -117,9 +124,10 @@ export class AdapterGraph {
   #lowRank(x: string, { layer, site }: GraphPlace): string {
     const graph = this.#graph;
     const [read] = graph.node("Gather", [x, adapterInputs.tokens(site)], { attributes: { axis: 0 } });
-    const [ranks] = graph.contrib("FusedMatMul", [read!, adapterInputs.a(layer, site)], {
-      attributes: { transB: 1 },
-    }); // [U, M, Q, r]: a batch of U M products, so one row's bits do not depend on who shares the slot
+    const factors = [read!, adapterInputs.a(layer, site)];
+    const [ranks] = this.#ranksLast
+      ? graph.node("MatMul", factors)
+      : graph.contrib("FusedMatMul", factors, { attributes: { transB: 1 } }); // [U, M, Q, r]: a batch of U M products, so one row's bits do not depend on who shares the slot
     const [delta] = graph.node("MatMul", [ranks!, adapterInputs.b(layer, site)]); // [U, M, Q, out]
     const [parts] = graph.node("GatherND", [delta!, adapterInputs.parts(site)]); // [B, R, S, out]
     return graph.node("MatMul", [adapterInputs.weights(site), parts!])[0]!;

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { GraphFeatures } from "./adapter-sites.ts";
 import { fingerprintCheckpoint } from "./checkpoint/fingerprint.ts";
 import { openCheckpointWeights } from "./checkpoint/weights.ts";
@@ -35,7 +35,6 @@ export class BaseModel {
   readonly #openSession: (features: GraphFeatures) => Promise<Session>;
   #features: GraphFeatures = new Set();
   #session: Session;
-  #earlierRunMs = 0;
 
   private constructor(parts: BaseModelParts, session: Session) {
     this.config = parts.config;
@@ -61,11 +60,6 @@ export class BaseModel {
     return this.#features;
   }
 
-  /** Milliseconds inside the runtime, over all sessions. */
-  get runMs(): number {
-    return this.#earlierRunMs + this.#session.runMs;
-  }
-
   /**
    * Builds the graph anew where it lacks some of the features. The former session goes first, so that the weights
    * are never in memory twice; no run may be under way. Takes about as long as the session took at the start.
@@ -73,7 +67,6 @@ export class BaseModel {
   async offer(features: GraphFeatures): Promise<void> {
     if ([...features].every((feature) => this.#features.has(feature))) return;
     const grown = new Set([...this.#features, ...features]);
-    this.#earlierRunMs += this.#session.runMs;
     await this.#session.close();
     this.#session = await this.#openSession(grown);
     this.#features = grown;
@@ -99,8 +92,31 @@ export function describeCheckpoint(modelDirectory: string): CheckpointDescriptio
 }
 
 export async function openBaseModel(options: BaseModelOptions): Promise<BaseModel> {
+  const prepared = await prepareBase(options);
+  const { config, layout } = prepared;
+  return BaseModel.open({
+    ...prepared,
+    openSession: (features) =>
+      Session.open({
+        modelPath: writeGraph(
+          prepared,
+          buildForwardGraph({ config, layout, dataFile: dataFileName, features }),
+        ),
+        threads: threadsOf(options),
+        ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
+      }),
+  });
+}
+
+function threadsOf({ threads }: BaseModelOptions): number {
+  return threads === 0 ? availableParallelism() : threads;
+}
+
+/** What every device needs of a checkpoint: all but a session. */
+export type PreparedBase = Omit<BaseModelParts, "openSession">;
+
+export async function prepareBase(options: BaseModelOptions): Promise<PreparedBase> {
   const { modelDirectory, cacheDirectory, encoding, onProgress } = options;
-  const threads = options.threads === 0 ? availableParallelism() : options.threads;
   const { raw, family } = readConfig(modelDirectory);
   const config = family.config(raw);
   const layers = Array.from({ length: config.layers }, (_, index) => family.layer(config, index, raw));
@@ -116,31 +132,23 @@ export async function openBaseModel(options: BaseModelOptions): Promise<BaseMode
     cacheDirectory,
     key: `${fingerprint.slice(0, 32)}-${encoding}-v${layoutVersion}`,
     layout,
-    threads,
+    threads: threadsOf(options),
     onProgress: (done, total) => onProgress("preparing weights", done, total),
   });
-  return BaseModel.open({
+  return {
     config,
     fingerprint,
     eosTokenIds: readEosTokenIds(modelDirectory),
     embeddings: new Embeddings(weights, config),
     layout,
     dataPath: join(directory, dataFileName),
-    openSession: (features) => {
-      const graph = buildForwardGraph({ config, layout, dataFile: dataFileName, features });
-      return Session.open({
-        modelPath: writeGraph(directory, graph),
-        threads,
-        ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
-      });
-    },
-  });
+  };
 }
 
 /** The graph must lie beside its data file; it is named by content, so that versions and processes never mix. */
-function writeGraph(directory: string, model: Uint8Array): string {
+export function writeGraph({ dataPath }: Pick<PreparedBase, "dataPath">, model: Uint8Array): string {
   const hash = createHash("sha256").update(model).digest("hex").slice(0, 16);
-  const path = join(directory, `graph-${hash}.onnx`);
+  const path = join(dirname(dataPath), `graph-${hash}.onnx`);
   if (!existsSync(path)) {
     const unfinished = `${path}.${process.pid}.partial`;
     writeFileSync(unfinished, model);

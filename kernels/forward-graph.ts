@@ -43,6 +43,8 @@ export type ForwardGraphOptions = {
   readonly layout: PreparedLayout;
   readonly dataFile: string;
   readonly features: GraphFeatures;
+  readonly ranksLast?: boolean; // banks of A as [U, 1, in, r], for devices without a product by a transposed factor
+  readonly exactActivations?: boolean; // quantized matrices are multiplied by activations that are not quantized
 };
 
 /** @returns the model as ONNX's protobuf; its weights lie in `dataFile` beside it */
@@ -52,22 +54,29 @@ export function buildForwardGraph(options: ForwardGraphOptions): Uint8Array {
   return builder.graph.finish();
 }
 
-class ForwardBuilder {
+/** Of a layer's new tokens; queries scaled, queries and keys rotated. */
+export type NewHeads = { readonly queries: string; readonly keys: string; readonly values: string };
+
+/** What a device does otherwise, its builder overrides (kernels/webgpu/webgpu-graph.ts). */
+export class ForwardBuilder {
   readonly graph: GraphBuilder;
-  readonly #config: ModelConfig;
+  protected readonly config: ModelConfig;
   readonly #adapters: AdapterGraph;
+  readonly #accuracyLevel: number;
   readonly #newKeyValues: string[] = [];
 
-  constructor({ config, dataFile, features }: ForwardGraphOptions) {
-    this.#config = config;
+  constructor({ config, dataFile, features, ranksLast, exactActivations }: ForwardGraphOptions) {
+    this.config = config;
     this.graph = new GraphBuilder(dataFile);
-    this.#adapters = new AdapterGraph(this.graph, adapterSites(adapterTargets(config)), features);
+    const sites = adapterSites(adapterTargets(config));
+    this.#adapters = new AdapterGraph(this.graph, sites, { features, ranksLast: ranksLast ?? false });
+    this.#accuracyLevel = exactActivations ? 0 : 4;
   }
 
   build(layout: PreparedLayout): void {
     const { graph } = this;
     this.#declareInputs();
-    let residual: string = inputNames.hidden;
+    let residual = this.embedded();
     let addend: string | null = null; // what the layer before adds to the residual
     for (const [index, layer] of layout.layers.entries()) {
       const attention = this.#addAndNorm(residual, addend, layer.attentionNorm);
@@ -79,45 +88,56 @@ class ForwardBuilder {
     const last = this.#addAndNorm(residual, addend, layout.finalNorm);
     const [wanted] = graph.node("Gather", [last.normed, inputNames.logitRows], { attributes: { axis: 0 } });
     this.#linear(wanted!, { layer: 0, site: "head", output: outputNames.logits }, layout.head, null);
-    graph.output(outputNames.logits, "float32", ["n", this.#config.vocabSize]);
+    graph.output(outputNames.logits, "float32", ["n", this.config.vocabSize]);
+    this.returnKeyValues();
+  }
+
+  /** @returns the hidden states that the first layer reads, [T, hidden] */
+  protected embedded(): string {
+    return inputNames.hidden;
+  }
+
+  protected returnKeyValues(): void {
+    const { graph } = this;
     graph.node("Concat", this.#newKeyValues, {
       outputs: [outputNames.newKeyValues],
       attributes: { axis: 0 },
     });
-    graph.output(outputNames.newKeyValues, "float32", [
-      "LR",
-      this.#config.kvHeads,
-      "S",
-      this.#config.headDim,
-    ]);
+    graph.output(outputNames.newKeyValues, "float32", ["LR", this.config.kvHeads, "S", this.config.headDim]);
   }
 
-  #declareInputs(): void {
+  /** The inputs of `embedded` and `attend`. */
+  protected declareState(): void {
     const { graph } = this;
-    const { hiddenSize, kvHeads, headDim, layers, rotaries, layerWindow } = this.#config;
+    const { hiddenSize, kvHeads, headDim, layers, layerWindow } = this.config;
     graph.input(inputNames.hidden, "float32", ["T", hiddenSize]);
-    graph.input(inputNames.positions, "int64", ["R", "S"]);
-    for (const [index, rotary] of rotaries.entries()) {
-      graph.input(inputNames.cos(index), "float32", ["T", rotary.dimensions / 2]);
-      graph.input(inputNames.sin(index), "float32", ["T", rotary.dimensions / 2]);
-    }
     for (const windowed of new Set(layerWindow.map((window) => window !== null))) {
       graph.input(inputNames.mask(windowed), "float32", ["R", 1, 1, "queries", "keys"]);
     }
     graph.input(inputNames.scoreSplit, "int64", [2]);
-    graph.input(inputNames.headsShape, "int64", [4]);
     graph.input(inputNames.queriesShape, "int64", [5]);
-    graph.input(inputNames.logitRows, "int64", ["n"]);
-    this.#adapters.declareInputs();
     for (let layer = 0; layer < layers; layer++) {
       graph.input(inputNames.pastKeys(layer), "float32", ["R", kvHeads, 1, "C", headDim]);
       graph.input(inputNames.pastValues(layer), "float32", ["R", kvHeads, 1, "C", headDim]);
     }
   }
 
+  #declareInputs(): void {
+    const { graph } = this;
+    graph.input(inputNames.positions, "int64", ["R", "S"]);
+    for (const [index, rotary] of this.config.rotaries.entries()) {
+      graph.input(inputNames.cos(index), "float32", ["T", rotary.dimensions / 2]);
+      graph.input(inputNames.sin(index), "float32", ["T", rotary.dimensions / 2]);
+    }
+    graph.input(inputNames.headsShape, "int64", [4]);
+    graph.input(inputNames.logitRows, "int64", ["n"]);
+    this.#adapters.declareInputs();
+    this.declareState();
+  }
+
   #attention(normed: string, layer: number, weights: PreparedLayer): string {
     const { graph } = this;
-    const { heads, kvHeads, headDim, layerWindow } = this.#config;
+    const { heads, kvHeads, headDim } = this.config;
     const fused = this.#linear(normed, { layer, site: "qkv" }, weights.qkv, weights.qkvBias);
     const [perHead] = graph.node("Reshape", [fused, inputNames.headsShape]);
     const [headMajor] = graph.node("Transpose", [perHead!], { attributes: { perm: [0, 2, 1, 3] } });
@@ -128,18 +148,32 @@ class ForwardBuilder {
     const values = split[2]!; // [R, K, S, D]
     const keys = this.#rotate(this.#optionalNorm(split[1]!, weights.keyNorm), layer, kvHeads);
     const rotated = this.#rotate(this.#optionalNorm(split[0]!, weights.queryNorm), layer, heads);
-    this.#newKeyValues.push(keys, values);
+    const context = this.attend({ queries: this.#scaled(rotated), keys, values }, layer);
+    const [tokenMajor] = graph.node("Transpose", [this.reshape(context, [0, heads, -1, headDim])], {
+      attributes: { perm: [0, 2, 1, 3] },
+    });
+    const flat = this.reshape(tokenMajor!, [-1, heads * headDim]);
+    const output = this.#linear(flat, { layer, site: "o" }, weights.o, weights.oBias);
+    return this.#optionalNorm(output, weights.attentionOutputNorm);
+  }
 
+  /**
+   * @param made of the new tokens: queries [R, H, S, D], keys and values [R, K, S, D]
+   * @returns what each query takes of the values, in an order that a reshape makes [R, H, S, D]
+   */
+  protected attend({ queries: rotated, keys, values }: NewHeads, layer: number): string {
+    const { graph } = this;
+    this.#newKeyValues.push(keys, values);
     // A prompt's G query heads of a kv head are G S rows of one matrix. One token's are G products of one row, for
     // which the runtime has kernels that do not copy keys and values first; they want no factor on the product.
-    const [queries] = graph.node("Reshape", [this.#scaled(rotated), inputNames.queriesShape]);
+    const [queries] = graph.node("Reshape", [rotated, inputNames.queriesShape]);
     const ownMatrix = (x: string) => graph.node("Unsqueeze", [x, graph.integers([2])])[0]!; // [R, K, 1, S, D]
     const score = (against: string) =>
       graph.contrib("FusedMatMul", [queries!, against], { attributes: { transB: 1 } })[0]!;
     const [scores] = graph.node("Concat", [score(inputNames.pastKeys(layer)), score(ownMatrix(keys))], {
       attributes: { axis: -1 },
     });
-    const mask = inputNames.mask(layerWindow[layer] !== null);
+    const mask = inputNames.mask(this.config.layerWindow[layer] !== null);
     const [masked] = graph.node("Add", [scores!, mask]);
     const [attention] = graph.node("Softmax", [masked!], { attributes: { axis: -1 } });
     const [onPast, onNew] = graph.node("Split", [attention!, inputNames.scoreSplit], {
@@ -148,13 +182,7 @@ class ForwardBuilder {
     });
     const [fromPast] = graph.node("MatMul", [onPast!, inputNames.pastValues(layer)]);
     const [fromNew] = graph.node("MatMul", [onNew!, ownMatrix(values)]);
-    const [context] = graph.node("Add", [fromPast!, fromNew!]);
-    const [tokenMajor] = graph.node("Transpose", [this.#reshape(context!, [0, heads, -1, headDim])], {
-      attributes: { perm: [0, 2, 1, 3] },
-    });
-    const flat = this.#reshape(tokenMajor!, [-1, heads * headDim]);
-    const output = this.#linear(flat, { layer, site: "o" }, weights.o, weights.oBias);
-    return this.#optionalNorm(output, weights.attentionOutputNorm);
+    return graph.node("Add", [fromPast!, fromNew!])[0]!;
   }
 
   #mlp(normed: string, layer: number, weights: PreparedLayer): string {
@@ -162,7 +190,7 @@ class ForwardBuilder {
     const gate = this.#linear(normed, { layer, site: "gate" }, weights.gate, weights.gateBias);
     const up = this.#linear(normed, { layer, site: "up" }, weights.up, weights.upBias);
     const [activated] =
-      this.#config.activation === "silu"
+      this.config.activation === "silu"
         ? graph.contrib("QuickGelu", [gate], { attributes: { alpha: { float: 1 } } }) // x sigmoid(x)
         : graph.contrib("FastGelu", [gate]);
     const [product] = graph.node("Mul", [activated!, up]);
@@ -183,8 +211,7 @@ class ForwardBuilder {
     const { name, rows, columns, encoding, data, scales } = matrix;
     if (encoding === "float32") {
       const weight = graph.external(name, "float32", [rows, columns], data);
-      const [y] = graph.contrib("FusedMatMul", [x, weight], { outputs, attributes: { transB: 1 } });
-      return biasName === null ? y! : graph.node("Add", [y!, biasName])[0]!;
+      return this.floatProduct([x, weight], biasName, outputs);
     }
     const bits = encodingBits[encoding];
     const blocks = blocksPerRow(columns);
@@ -198,8 +225,18 @@ class ForwardBuilder {
     const inputs = biasName === null ? [x, packed, scale] : [x, packed, scale, "", "", biasName];
     return graph.contrib("MatMulNBits", inputs, {
       outputs,
-      attributes: { K: columns, N: rows, bits, block_size: blockSize, accuracy_level: 4 },
+      attributes: { K: columns, N: rows, bits, block_size: blockSize, accuracy_level: this.#accuracyLevel },
     })[0]!;
+  }
+
+  /** x Wᵀ + bias, of weights that are not quantized */
+  protected floatProduct(
+    factors: readonly [x: string, weight: string],
+    bias: string | null,
+    outputs: number | readonly string[],
+  ): string {
+    const [y] = this.graph.contrib("FusedMatMul", factors, { outputs, attributes: { transB: 1 } });
+    return bias === null ? y! : this.graph.node("Add", [y!, bias])[0]!;
   }
 
   #addAndNorm(
@@ -209,7 +246,7 @@ class ForwardBuilder {
   ): { normed: string; residual: string } {
     const { graph } = this;
     const weight = this.#vector(norm);
-    const attributes = { epsilon: { float: this.#config.normEpsilon } };
+    const attributes = { epsilon: { float: this.config.normEpsilon } };
     if (addend === null) {
       const [normed] = graph.node("SimplifiedLayerNormalization", [residual, weight], {
         attributes: { ...attributes, axis: -1 },
@@ -224,7 +261,7 @@ class ForwardBuilder {
   }
 
   #scaled(queries: string): string {
-    const { attentionScale } = this.#config;
+    const { attentionScale } = this.config;
     if (attentionScale === 1) return queries;
     return this.graph.node("Mul", [queries, this.graph.float(attentionScale)])[0]!;
   }
@@ -234,10 +271,10 @@ class ForwardBuilder {
   }
 
   #rotate(x: string, layer: number, heads: number): string {
-    const index = this.#config.layerRotary[layer]!;
-    const { dimensions } = this.#config.rotaries[index]!;
+    const index = this.config.layerRotary[layer]!;
+    const { dimensions } = this.config.rotaries[index]!;
     const partial =
-      dimensions < this.#config.headDim ? { rotary_embedding_dim: dimensions, num_heads: heads } : {};
+      dimensions < this.config.headDim ? { rotary_embedding_dim: dimensions, num_heads: heads } : {};
     return this.graph.contrib(
       "RotaryEmbedding",
       [x, inputNames.positions, inputNames.cos(index), inputNames.sin(index)],
@@ -245,7 +282,7 @@ class ForwardBuilder {
     )[0]!;
   }
 
-  #reshape(x: string, shape: readonly number[]): string {
+  protected reshape(x: string, shape: readonly number[]): string {
     return this.graph.node("Reshape", [x, this.graph.integers(shape)])[0]!;
   }
 

@@ -69,6 +69,7 @@ export interface ModelRunner {
 /** Counters count from the start. */
 export type RunnerStats = {
   readonly sessionMs: number; // inside the runtime
+  readonly busBytes: number; // to and from a device with memory of its own; 0 where there is none
   readonly kvTokensUsed: number;
   readonly kvBytesUsed: number; // promised to open sequences
   readonly kvBytesCapacity: number;

@@ -38,6 +38,7 @@ export function engineStats(runner: ModelRunner, table: SequenceTable, counters:
     waitingAdapters: adaptersOf(waiting),
     residentAdapters: device.residentAdapters,
     sessionSeconds: device.sessionMs / 1000,
+    busBytes: device.busBytes,
     slotLoads: device.slotLoads,
     slotLoadTimes: device.slotLoadTimes,
     slotEvictions: device.slotEvictions,

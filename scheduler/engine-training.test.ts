@@ -5,6 +5,8 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { JobEvent, JobStart } from "../finetuning/job.ts";
+import type { AdapterTargets, DecodedAdapter } from "../kernels/adapter.ts";
+import { randomAdapter } from "../kernels/random-adapter.ts";
 import { goldenCase, temporaryCache } from "../tests/golden/golden-case.ts";
 import { eventsOf, openSmallKernel, runJob, smallStart } from "../tests/training-job-fixture.ts";
 import { startEngine } from "./engine-client.ts";
@@ -80,6 +82,45 @@ test("a job beside requests gives what it gives alone, and changes no bit of the
   assert.ok(stats.steps >= alone.losses.length && stats.unitSeconds > 0 && stats.unitsDeferred > 0);
 });
 
+for (const name of ["mezo", "sparse-mezo"] as const) {
+  test(`${name}: probes in the session that serves change no bit of any tenant, and none of theirs is changed`, async () => {
+    const spec = { method: { name, settings: { rank: 3 } }, epochs: 20, checkpointSteps: 30 };
+    const own = told(await runJob(smallStart(spec), small));
+    await engine.addAdapter(`${name}'s neighbour`, randomAdapter(small.targets, 9, 5));
+    const both = async (id: string) => [
+      await generate(`${id}, base`),
+      await generate(`${id}, adapter`, `${name}'s neighbour`),
+    ];
+    const before = await both(`before ${name}`);
+    let isOver = false;
+    const training = train(smallStart(spec)).finally(() => {
+      isOver = true;
+    });
+    let meanwhile = 0;
+    for (; !isOver; meanwhile++) {
+      assert.deepEqual(await both(`beside ${name} ${meanwhile}`), before);
+      if (meanwhile > 0) continue;
+      await engine.addAdapter(`${name}'s scales`, scalesOf(small.targets)); // the session is opened anew for it
+      await generate(`scales beside ${name}`, `${name}'s scales`);
+    }
+    assert.ok(meanwhile > 1);
+    assert.deepEqual(await training, own);
+    assert.deepEqual(await both(`after ${name}`), before);
+  });
+}
+
+function scalesOf({ layers, shapes }: AdapterTargets): DecodedAdapter {
+  return {
+    modules: Array.from({ length: layers }, (_, layer) => ({
+      kind: "scale",
+      layer,
+      projection: "up",
+      scale: new Float32Array(shapes.up.out).fill(1.5),
+      shift: null,
+    })),
+  };
+}
+
 test("paused in the middle of a step and started again from its checkpoint, a job ends with the same adapter", async () => {
   const paused = await train(job(), (event) => {
     if (event.type === "step" && event.step === 17) engine.pauseTraining("job");
@@ -106,6 +147,7 @@ test("checkpoints are made no faster than they are taken, and a job that waits f
     if (types.length > 8) engine.pauseTraining("job");
   }
   assert.deepEqual(types, [
+    "preparing",
     "started",
     ...["step", "checkpoint", "step", "checkpoint", "step", "checkpoint", "step", "checkpoint"],
     ...["checkpoint", "paused"],

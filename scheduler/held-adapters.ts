@@ -2,6 +2,7 @@
 // their last sequence has left.
 
 import { adapterBytes, type DecodedAdapter } from "../kernels/adapter.ts";
+import { CotenantError } from "../kernels/errors.ts";
 import type { ModelRunner } from "../kernels/model-runner.ts";
 import type { FromEngine } from "./protocol.ts";
 import type { Sequence } from "./sequence.ts";
@@ -28,7 +29,8 @@ export class HeldAdapters {
       return { type: "adapter-added", version };
     } catch (error) {
       const message = `the engine could not take the adapter: ${error instanceof Error ? error.message : String(error)}`;
-      return { type: "adapter-failed", version, code: "adapter_load_failed", message };
+      const code = error instanceof CotenantError ? error.code : "adapter_load_failed";
+      return { type: "adapter-failed", version, code, message };
     }
   }
 

@@ -95,6 +95,7 @@ export class HistoryRunner implements ModelRunner {
     const tokens = [...this.#rows.values()].reduce((sum, row) => sum + row.tokens, 0);
     return {
       sessionMs: 0,
+      busBytes: 0,
       kvTokensUsed: tokens,
       kvBytesUsed: this.#kvBytes(),
       kvBytesCapacity: this.#kvTokens,

@@ -4,10 +4,11 @@
 
 import type { JobEvent, JobStart } from "../finetuning/job.ts";
 import type { AdapterTargets, DecodedAdapter } from "../kernels/adapter.ts";
+import type { DeviceName, WantedDevice } from "../kernels/devices/index.ts";
 import { type Durations, noDurations } from "../kernels/durations.ts";
 import type { SchedulingOptions } from "./scheduling-options.ts";
 
-export type Device = "auto" | "cpu" | "webgpu" | "cuda";
+export type Device = WantedDevice;
 export type Quantization = "int4" | "int8" | "none";
 
 /** What the engine worker is started with. */
@@ -25,7 +26,8 @@ export type EngineOptions = {
 /** What the base model is, as the engine serves it. */
 export type ServedModel = {
   readonly family: string;
-  readonly device: Exclude<Device, "auto">;
+  readonly device: DeviceName;
+  readonly deviceNote: string; // which one it is and, where `auto` chose, why
   readonly quantization: Quantization;
   readonly fingerprint: string; // content hash of the checkpoint's weights and config
   readonly vocabSize: number;
@@ -35,6 +37,7 @@ export type ServedModel = {
   readonly maxQueue: number; // requests of one tenant that may wait at once
   readonly eosTokenIds: readonly number[];
   readonly targets: AdapterTargets;
+  readonly untrainable: string | null; // why no adapter can be trained on it; null = one can
 };
 
 export type SamplingParameters = {
@@ -158,6 +161,7 @@ export type EngineStats = {
   readonly steps: number;
   readonly stepSeconds: number; // in the whole loop
   readonly sessionSeconds: number; // of these, inside the session's run
+  readonly busBytes: number; // to and from a device with memory of its own
   readonly slotLoads: number;
   readonly slotLoadTimes: Durations;
   readonly slotEvictions: number;
@@ -201,6 +205,7 @@ export const idleStats: EngineStats = {
   steps: 0,
   stepSeconds: 0,
   sessionSeconds: 0,
+  busBytes: 0,
   slotLoads: 0,
   slotLoadTimes: noDurations,
   slotEvictions: 0,

@@ -17,7 +17,7 @@ const owners: Record<string, string | readonly string[]> = {
   "@huggingface/jinja": "server/text/chat-template.ts",
   "@huggingface/tokenizers": "server/text/tokenizer.ts",
   "lru-cache": ["adapters-store/residency/idle-versions.ts", "kernels/cpu/prefix-cache.ts"],
-  "onnxruntime-node": "kernels/session.ts",
+  "onnxruntime-node": ["kernels/session.ts", "kernels/webgpu/gpu-session.ts"],
   pino: "server/logger.ts",
   "prom-client": "server/metrics/instruments.ts",
   "simple-ascii-chart": "server/finetune-command/loss-chart.ts",

@@ -4,19 +4,26 @@ import { join } from "node:path";
 import type { JobEvent, JobStart, TrainingExamples, TrainingSpec } from "../finetuning/job.ts";
 import { optimizers } from "../finetuning/optimizers/index.ts";
 import { TrainingJob, type TrainingJobOptions } from "../finetuning/training-job.ts";
+import { openBaseModel } from "../kernels/base-model.ts";
+import { CpuProbes } from "../kernels/cpu/probes.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
 import { randomAt } from "../kernels/sampling/random.ts";
 import { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { TrainingUnit } from "../kernels/training/training-pass.ts";
 import { temporaryCache } from "./golden/golden-case.ts";
-import { openTrainingBase } from "./golden-gradients/training-base.ts";
 
 export const smallBaseDirectory = join(import.meta.dirname, "golden", "cases", "llama");
 
 export async function openSmallKernel(): Promise<Omit<TrainingJobOptions, "report">> {
-  const base = await openTrainingBase(smallBaseDirectory, temporaryCache(), "float32");
+  const base = await openBaseModel({
+    modelDirectory: smallBaseDirectory,
+    cacheDirectory: temporaryCache(),
+    encoding: "float32",
+    threads: 1,
+    onProgress: () => undefined,
+  });
   const kernel = await TrainingKernel.open(base, { threads: 1 });
-  return { kernel, targets: adapterTargets(base.config) };
+  return { kernel, probes: new CpuProbes(base), targets: adapterTargets(base.config) };
 }
 
 /** @param sequences each with the weights of its tokens */

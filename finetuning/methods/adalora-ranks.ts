@@ -37,9 +37,10 @@ export class Importance {
     this.uncertainty = new Float32Array(values);
   }
 
-  add(values: Float32Array, gradient: Float32Array): void {
+  /** Of a part of the values. */
+  add(values: Float32Array, gradient: Float32Array, { from, to }: RankPlaces["a"]): void {
     const { sensitivity, uncertainty } = this;
-    for (let i = 0; i < values.length; i++) {
+    for (let i = from; i < to; i++) {
       const now = Math.abs(values[i]! * gradient[i]!);
       sensitivity[i] = decay * sensitivity[i]! + (1 - decay) * now;
       uncertainty[i] = decay * uncertainty[i]! + (1 - decay) * Math.abs(now - sensitivity[i]!);

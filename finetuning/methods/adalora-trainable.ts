@@ -101,19 +101,31 @@ export class AdaloraTrainable implements LowRankStart {
     }
   }
 
-  moved({ index }: Step, gradient: Float32Array): void {
+  /** Layer by layer, then the choice. */
+  moved({ index }: Step, gradient: Float32Array): (() => void)[] {
     const done = index + 1;
     const { firstStep, interval } = this.#options;
-    if (!this.#isFinal) {
-      const schedule = this.#schedule();
-      const isLast = done >= schedule.lastStep;
-      if (!isLast) this.#importance.add(this.flat, gradient);
-      if (!isLast && (done <= firstStep || done % interval !== 0)) return;
-      const scores = this.#ranks.map((rank) => this.#importance.score(rank));
+    const lose = () => {
+      for (const [rank, { value }] of this.#ranks.entries()) if (this.#kept[rank] === 0) this.flat[value] = 0;
+    };
+    if (this.#isFinal) return [lose];
+    const schedule = this.#schedule();
+    const isLast = done >= schedule.lastStep;
+    const { segments } = this;
+    const watched = segments.map((part) => () => this.#importance.add(this.flat, gradient, part));
+    if (!isLast && (done <= firstStep || done % interval !== 0)) return watched;
+    const scores: number[] = [];
+    const scored = segments.map(({ from, to }) => () => {
+      for (const rank of this.#ranks) {
+        if (rank.value >= from && rank.value < to) scores.push(this.#importance.score(rank));
+      }
+    });
+    const choose = () => {
       this.#kept = highest(scores, rankBudget(done, schedule));
       this.#isFinal = isLast;
-    }
-    for (const [rank, { value }] of this.#ranks.entries()) if (this.#kept[rank] === 0) this.flat[value] = 0;
+      lose();
+    };
+    return [...(isLast ? [] : watched), ...scored, choose];
   }
 
   /** Without the ranks that lost their value; a module without any is left out. */

@@ -62,7 +62,7 @@ test("the ranks that PEFT's allocator keeps, step by step, also after a restart 
   let trainable = opened();
   for (const [index, { values, gradient, kept }] of golden.steps.entries()) {
     trainable.flat.set(values);
-    trainable.moved(stepOf(index), Float32Array.from(gradient));
+    for (const change of trainable.moved(stepOf(index), Float32Array.from(gradient))) change();
     assert.deepEqual(keptOf(trainable), kept, `step ${index + 1}`);
     const again = opened();
     again.restore(structuredClone(trainable.state()));
@@ -95,7 +95,7 @@ test("ranks that the loss depends on survive, wherever they are", () => {
             trainable.flat[module + row] = random();
             gradient[module + row] = size * random();
           }
-          trainable.moved(stepOf(index), gradient);
+          for (const change of trainable.moved(stepOf(index), gradient)) change();
         }
         const kept = keptOf(trainable).flatMap((is, rank) => (is === 1 ? [rank] : []));
         assert.deepEqual(

@@ -96,11 +96,8 @@ export class BackpropStepper implements Stepper {
 
   /** Layer by layer. */
   #changes(step: Step, { keep }: LayerChoice, move: GradientStep): (() => void)[] {
-    const end = () => {
-      keep();
-      this.#trainable.moved?.(step, move.gradient);
-    };
-    return [...this.#ready().optimizers.changes(move), end];
+    const moved = this.#trainable.moved?.(step, move.gradient) ?? [];
+    return [...this.#ready().optimizers.changes(move), keep, ...moved];
   }
 }
 

@@ -17,6 +17,7 @@ import {
   smallStart,
 } from "../../tests/training-job-fixture.ts";
 import { ExamplePasses } from "../example-passes.ts";
+import { kernelPasses } from "../forward-passes.ts";
 import type { Settings } from "../settings.ts";
 import { eva } from "./eva.ts";
 import { redistributed } from "./eva-ranks.ts";
@@ -27,7 +28,8 @@ const golden: {
   sequences: number[][];
   modules: Record<string, { components: number[][]; explained: number[] }>;
 } = JSON.parse(readFileSync(join(tests, "golden-gradients", "training", "eva.json"), "utf8"));
-const { kernel, targets } = await openSmallKernel();
+const on = await openSmallKernel();
+const { kernel, targets } = on;
 after(() => kernel.close());
 const readBy = { q: "qkv", k: "qkv", v: "qkv", o: "o", gate: "gate", up: "gate", down: "down" } as const;
 const rank = 3;
@@ -46,7 +48,12 @@ async function initialised(settings: Settings): Promise<{ parameters: LowRankPar
   const examples = examplesOf(
     golden.sequences.map((tokens) => ({ tokens, weights: tokens.map((_, at) => (at > 0 ? 1 : 0)) })),
   );
-  const passes = new ExamplePasses({ kernel, spec, examples });
+  const passes = new ExamplePasses({
+    kernel,
+    forward: kernelPasses(kernel, spec.windowTokens),
+    spec,
+    examples,
+  });
   const units = eva.start({ kernel, targets, spec, steps: 1, passes, from: null }, shapes);
   let captured = 0;
   for (let next = units.next(); ; next = units.next()) {
@@ -140,7 +147,6 @@ for (const settings of [
 ]) {
   test(`${JSON.stringify(settings)}: resumed is uninterrupted, wherever it was paused`, async () => {
     const spec = { method: { name: "lora", settings }, epochs: 4, checkpointSteps: 1 } as const;
-    const on = { kernel, targets };
     let total = 0;
     const count = () => {
       total++;

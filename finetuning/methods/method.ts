@@ -40,8 +40,11 @@ export interface BackpropTrainable extends Trainable {
   modules(values?: Float32Array): readonly TrainedModule[];
   /** Adds one layer's gradient by `flat`, from the mean loss' gradients by the modules. */
   addGradient(layer: number, ofModules: LowRankParameters, gradient: Float32Array): void;
-  /** Told after a backprop step has moved the values, with the step's gradient by `flat` as it was applied. */
-  moved?(step: Step, gradient: Float32Array): void;
+  /**
+   * What follows once a backprop step has moved the values, in pieces as a StepResult has them.
+   * @param gradient the step's, by `flat`, as it was applied
+   */
+  moved?(step: Step, gradient: Float32Array): (() => void)[];
 }
 
 export const noState: State = { values: {}, arrays: {} };

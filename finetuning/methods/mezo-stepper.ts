@@ -1,13 +1,14 @@
-// A step by two forward passes (MeZO, arXiv 2305.17333): the loss at the values plus and minus epsilon times random
-// signs gives the slope along them, and the step goes down that slope. The signs follow from a seed, so the steps are
-// a seed ledger. Knows no gradients and no optimizer: the two passes take an inference's memory.
+// A step by forward passes alone (MeZO, arXiv 2305.17333): the loss at the values plus and minus epsilon times random
+// signs gives the slope along them, and the step goes down that slope. The two are adapters side by side. The signs
+// follow from a seed, so the steps are a seed ledger. Knows no gradients and no optimizer.
 
 import type { LedgerStep } from "../../adapters-store/codecs/ledger.ts";
 import { mix } from "../../kernels/sampling/random.ts";
-import type { TrainingUnit } from "../../kernels/training/training-pass.ts";
-import { type ExamplePass, type ExamplePasses, measureAll, measuredOf } from "../example-passes.ts";
+import { type TrainingUnit, updateUnit } from "../../kernels/training/training-pass.ts";
+import { type ExamplePasses, measureEach } from "../example-passes.ts";
 import type { Measured } from "../job.ts";
-import type { State, Step, Stepper, StepResult, Trainable } from "./method.ts";
+import type { LowRankTrainable } from "./low-rank/low-rank-trainable.ts";
+import type { State, Step, Stepper, StepResult } from "./method.ts";
 import type { SeedLedger } from "./seed-ledger.ts";
 
 export type MezoOptions = {
@@ -19,10 +20,10 @@ export type MezoOptions = {
 };
 
 export class MezoStepper implements Stepper {
-  readonly #trainable: Trainable;
+  readonly #trainable: LowRankTrainable;
   readonly #options: MezoOptions;
 
-  constructor(trainable: Trainable, options: MezoOptions) {
+  constructor(trainable: LowRankTrainable, options: MezoOptions) {
     this.#trainable = trainable;
     this.#options = options;
   }
@@ -31,9 +32,16 @@ export class MezoStepper implements Stepper {
     const { passes, ledger, epsilon, maxSlope } = this.#options;
     yield* ledger.replay();
     const taken = passes.of(examples);
-    const seed = mix(mix(this.#options.seed ^ 0x5bd1e995) + index);
-    const up = yield* this.#measure(taken, { seed, scalar: epsilon });
-    const down = yield* this.#measure(taken, { seed, scalar: -epsilon });
+    const seed = stepSeed(this.#options.seed, index);
+    const probes = [
+      yield* this.#moved({ seed, scalar: epsilon }),
+      yield* this.#moved({ seed, scalar: -epsilon }),
+    ];
+    const losses = yield* measureEach(
+      taken,
+      probes.map((values) => this.#trainable.modules(values)),
+    );
+    const [up, down] = [losses[0]!, losses[1]!];
     const measured = meanOf(up, down);
     const tokens = 2 * taken.reduce((sum, pass) => sum + pass.tokens, 0);
     const slope = clipped((up.loss - down.loss) / (2 * epsilon), maxSlope);
@@ -51,13 +59,18 @@ export class MezoStepper implements Stepper {
     this.#options.ledger.restore(state);
   }
 
-  *#measure(passes: readonly ExamplePass[], step: LedgerStep): Generator<TrainingUnit, Measured, void> {
+  /** The values and a step from there. */
+  *#moved(step: LedgerStep): Generator<TrainingUnit, Float32Array, void> {
     const { flat } = this.#trainable;
     const moved = new Float32Array(flat.length);
-    const run = async () => this.#options.ledger.probe(flat, step, moved);
-    yield { kind: "update", tokens: 0, run };
-    return measuredOf(yield* measureAll(passes, this.#trainable.modules(moved)));
+    yield updateUnit(() => this.#options.ledger.probe(flat, step, moved));
+    return moved;
   }
+}
+
+/** Of a job's step: the signs that it moves along. */
+export function stepSeed(jobSeed: number, index: number): number {
+  return mix(mix(jobSeed ^ 0x5bd1e995) + index);
 }
 
 function clipped(slope: number, largest: number): number {

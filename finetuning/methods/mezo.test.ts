@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { addSigns } from "../../adapters-store/codecs/ledger.ts";
+import { addSigns, decodeLedger, encodeLedger } from "../../adapters-store/codecs/ledger.ts";
 import { memorySource } from "../../adapters-store/container/byte-source.ts";
 import { readContainer } from "../../adapters-store/container/read-container.ts";
 import { writeContainer } from "../../adapters-store/container/write-container.ts";
 import { modulesOf } from "../../kernels/adapter.ts";
 import { LowRankParameters } from "../../kernels/training/low-rank-parameters.ts";
+import type { TrainingUnit } from "../../kernels/training/training-pass.ts";
 import {
   eventsOf,
   openSmallKernel,
@@ -16,11 +17,13 @@ import {
   smallSpec,
   smallStart,
 } from "../../tests/training-job-fixture.ts";
-import { ExamplePasses, measureAll } from "../example-passes.ts";
+import { ExamplePasses, measureEach } from "../example-passes.ts";
+import { servingPasses } from "../forward-passes.ts";
 import { checkSettings } from "../settings.ts";
 import { moduleShapes } from "./low-rank/low-rank-settings.ts";
 import { mezoSettings } from "./mezo.ts";
-import { seedLedgerOf } from "./seed-ledger-of.ts";
+import { stepSeed } from "./mezo-stepper.ts";
+import { ledgerOf, seedLedgerAfter } from "./seed-ledger-of.ts";
 
 let on: Awaited<ReturnType<typeof openSmallKernel>>;
 before(async () => {
@@ -35,32 +38,42 @@ const jobs = {
 const startOf = (name: keyof typeof jobs, rest: Parameters<typeof smallStart>[1] = {}) =>
   smallStart({ method: jobs[name], epochs: 3, checkpointSteps: 2, learningRate: 1e-2 }, rest);
 
+async function outcome<Result>(units: Generator<TrainingUnit, Result, void>): Promise<Result> {
+  for (let next = units.next(); ; next = units.next()) {
+    if (next.done === true) return next.value;
+    await next.value.run();
+  }
+}
+
 test("the slope of two forward passes is the gradient's along the signs", async () => {
-  const { kernel, targets } = on;
+  const { kernel, probes, targets } = on;
   const settings = checkSettings(mezoSettings, { rank: 3, target_modules: ["q_proj", "o_proj"] }, "");
   const parameters = new LowRankParameters(moduleShapes(settings, targets.layers), targets);
   addSigns(parameters.flat, { seed: 4, scalar: 0.1 }, 0);
-  const passes = new ExamplePasses({ kernel, spec: smallSpec, examples: randomExamples(6, 9) }).of([0, 3, 5]);
+  const examples = randomExamples(6, 9);
+  const forward = servingPasses(probes, 16);
+  const passes = new ExamplePasses({ kernel, forward, spec: smallSpec, examples }).of([0, 3, 5]);
   const gradients = new LowRankParameters(parameters.modules, targets);
+  let weight = 0;
   for (const pass of passes) {
-    for (const unit of pass.differentiate(parameters.modules, gradients, 0)) await unit.run();
+    weight += (await outcome(pass.differentiate(parameters.modules, gradients, 0))).weight;
   }
-  const loss = async (scalar: number) => {
-    const moved = new LowRankParameters(parameters.modules, targets);
-    moved.flat.set(parameters.flat);
-    addSigns(moved.flat, { seed: 77, scalar }, 0);
-    const units = measureAll(passes, moved.modules);
-    for (let next = units.next(); ; next = units.next()) {
-      if (next.done === true) return next.value.loss;
-      await next.value.run();
-    }
+  const losses = async (epsilon: number) => {
+    const adapters = [epsilon, -epsilon].map((scalar) => {
+      const moved = new LowRankParameters(parameters.modules, targets);
+      moved.flat.set(parameters.flat);
+      addSigns(moved.flat, { seed: 77, scalar }, 0);
+      return moved.modules;
+    });
+    return (await outcome(measureEach(passes, adapters))).map(({ loss }) => loss);
   };
   const signs = new Float64Array(gradients.flat.length);
   addSigns(signs, { seed: 77, scalar: 1 }, 0);
-  const expected = gradients.flat.reduce((sum, value, i) => sum + value * signs[i]!, 0);
+  const expected = gradients.flat.reduce((sum, value, i) => sum + value * signs[i]!, 0) / weight;
   const errors = [];
   for (const epsilon of [3e-3, 1e-3]) {
-    const slope = ((await loss(epsilon)) - (await loss(-epsilon))) / (2 * epsilon);
+    const [up, down] = await losses(epsilon);
+    const slope = (up! - down!) / (2 * epsilon);
     errors.push(Math.abs(slope - expected) / Math.abs(expected));
   }
   assert.ok(errors[1]! < 1e-2 && errors[1]! < errors[0]!, `${errors} of ${expected}`);
@@ -69,14 +82,17 @@ test("the slope of two forward passes is the gradient's along the signs", async 
 for (const name of ["mezo", "sparse-mezo"] as const) {
   test(`${name}: a result is its ledger, bit for bit, in a few kilobytes`, async () => {
     const start = startOf(name);
-    const { checkpoint, adapter } = eventsOf(await runJob(start, on), "checkpoint").at(-1)!;
-    const content = seedLedgerOf(start, on.targets, checkpoint)!;
-    const file = writeContainer({ ...content, baseFingerprint: "base", lineage: null, metadata: {} });
-    const read = readContainer(memorySource(file), { targets: on.targets, fingerprint: "base" });
-    assert.deepEqual(read.adapter, adapter);
-    assert.ok(modulesOf(adapter, "low-rank").some(({ b }) => b.some((value) => value !== 0)));
-    assert.equal(content.ledger.length, 4 + 8 * checkpoint.step);
-    assert.ok(file.length - content.ledger.length < 2000, "1,000 steps are 8 kB and the manifest");
+    const checkpoints = eventsOf(await runJob(start, on), "checkpoint");
+    const ledger = ledgerOf(start.spec, checkpoints.at(-1)!.checkpoint)!;
+    for (const { checkpoint, adapter } of checkpoints) {
+      const content = seedLedgerAfter(checkpoint.step, ledger, { ...start, ...on });
+      const file = writeContainer({ ...content, baseFingerprint: "base", lineage: null, metadata: {} });
+      const read = readContainer(memorySource(file), { targets: on.targets, fingerprint: "base" });
+      assert.deepEqual(read.adapter, adapter);
+      assert.ok(modulesOf(adapter, "low-rank").some(({ b }) => b.some((value) => value !== 0)));
+      assert.equal(content.ledger.length, 4 + 8 * checkpoint.step);
+      assert.ok(file.length - content.ledger.length < 2000, "1,000 steps are 8 kB and the manifest");
+    }
   });
 
   test(`${name}: resumed is uninterrupted, wherever it was paused`, async () => {
@@ -91,16 +107,24 @@ for (const name of ["mezo", "sparse-mezo"] as const) {
     }
   });
 
-  test(`${name}: so is a job that went on from an adapter, which has no ledger`, async () => {
+  test(`${name}: so is a job that went on from an adapter`, async () => {
     const from = eventsOf(await runJob(startOf(name), on), "checkpoint").at(-1)!.adapter;
     const whole = eventsOf(await runJob(startOf(name, { from }), on), "checkpoint");
     assert.notDeepEqual(whole.at(-1)!.adapter, from);
     const { checkpoint } = whole[0]!;
     const resumed = eventsOf(await runJob(startOf(name, { from, checkpoint }), on), "checkpoint").at(-1)!;
     assert.deepEqual(resumed.checkpoint, whole.at(-1)!.checkpoint);
-    assert.equal(seedLedgerOf(startOf(name, { from }), on.targets, checkpoint), null);
   });
 }
+
+test("a ledger has no entry for a step that was skipped, and is cut where a checkpoint was", () => {
+  const { spec } = startOf("mezo");
+  const steps = [0, 2, 3].map((index) => ({ seed: stepSeed(spec.seed, index), scalar: index }));
+  const ledger = encodeLedger(spec.seed, steps);
+  const after = (step: number) =>
+    decodeLedger(seedLedgerAfter(step, ledger, { spec, targets: on.targets }).ledger).steps;
+  for (const [step, count] of [0, 1, 1, 2, 3].entries()) assert.deepEqual(after(step), steps.slice(0, count));
+});
 
 test("sparse-mezo moves the small values of every matrix and no others", async () => {
   const settings = { rank: 4, share: 0.25, mask_steps: 1000, target_modules: ["q_proj"] };

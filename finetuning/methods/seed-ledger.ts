@@ -3,7 +3,6 @@
 
 import {
   addSigns,
-  encodeLedger,
   type LedgerStep,
   type LedgerValues,
   PlainValues,
@@ -127,7 +126,7 @@ export class SeedLedger {
 }
 
 /** @throws RangeError for a state without a ledger */
-function ledgerSteps({ arrays }: State): LedgerStep[] {
+export function ledgerSteps({ arrays }: State): LedgerStep[] {
   const { "ledger.seeds": seeds, "ledger.scalars": scalars } = arrays;
   if (!(seeds instanceof Uint32Array && scalars instanceof Float32Array && seeds.length === scalars.length)) {
     throw new RangeError("the checkpoint has no seed ledger");
@@ -144,20 +143,18 @@ function initialValues({ from, to, initial }: LedgerTensor, seed: number, masked
 
 export type LedgerContent = { readonly ledger: Uint8Array; readonly modules: readonly EncodedModule[] };
 
-/**
- * A result as a container's ledger and modules, which decode to the trained adapter bit for bit.
- * @param state of a job's checkpoint that did not start from an adapter
- */
-export function encodeSeedLedger(
-  { shapes, targets, masks, seed }: Omit<SeedLedgerOptions, "initial">,
-  state: State,
-): LedgerContent {
+/** A container's modules, which decode to the values that a ledger without initial values of its own has. */
+export function ledgerModules({
+  shapes,
+  targets,
+  masks,
+}: Pick<SeedLedgerOptions, "shapes" | "targets" | "masks">): EncodedModule[] {
   const tensors = tensorsOf(shapes, targets, masks !== null);
   const encoded = ({ initial }: LedgerTensor, shape: readonly number[]) =>
     masks === null
       ? { codec: "ledger" as const, shape, bytes: bytesOf(Float32Array.of(initial)) }
       : { codec: "masked-ledger" as const, shape, bytes: encodeMaskedShape({ bound: initial, ...masks }) };
-  const modules = shapes.map(({ layer, projection, rank, scale }, index): EncodedModule => {
+  return shapes.map(({ layer, projection, rank, scale }, index): EncodedModule => {
     const { in: width, out } = targets.shapes[projection];
     return {
       kind: "low-rank",
@@ -171,5 +168,4 @@ export function encodeSeedLedger(
       },
     };
   });
-  return { ledger: encodeLedger(seed, ledgerSteps(state)), modules };
 }

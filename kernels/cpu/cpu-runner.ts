@@ -15,7 +15,7 @@ import type {
   RunnerStats,
   SequenceId,
 } from "../model-runner.ts";
-import { type Feeds, floatTensor, freeOutput, indexTensor } from "../session.ts";
+import { type Feeds, floatTensor, freeOutput, indexTensor, type Session } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
 import { AdapterBank, slotLoadCounter } from "./adapter-bank.ts";
 import { decodeAdapterFeeds, prefillAdapterFeeds } from "./adapter-feeds.ts";
@@ -71,6 +71,7 @@ export class CpuRunner implements ModelRunner {
   readonly #embeddings = new Map<string, readonly EmbeddingModule[]>();
   readonly #sequences = new Map<SequenceId, Sequence>();
   #lentLogits: Float32Array<ArrayBuffer>[] = []; // the caller's until its next call
+  #sessionMs = 0; // of its own runs: probes share the session
   #stableFeeds = new Map<number, { readonly key: string; readonly feeds: Feeds }>(); // by capacity
 
   /** @throws KvMemoryError `kv_budget_too_small` */
@@ -203,7 +204,8 @@ export class CpuRunner implements ModelRunner {
 
   stats(): RunnerStats {
     return {
-      sessionMs: this.#base.runMs,
+      sessionMs: this.#sessionMs,
+      busBytes: 0,
       kvTokensUsed: this.#kv.usedTokens,
       kvBytesUsed: this.#kv.usedBytes,
       kvBytesCapacity: this.#maxKvBytes,
@@ -246,8 +248,8 @@ export class CpuRunner implements ModelRunner {
     const past = kv.row.length;
     const count = hidden.length / hiddenSize;
     const adapter = this.#adapterOf(adapterVersion);
-    const { session, features } = this.#base;
-    const outputs = await session.run({
+    const { features } = this.#base;
+    const { outputs } = await this.#run({
       ...prefillAdapterFeeds({ adapter, tokens: count, wanted: wanted.length }, this.#targets, features),
       ...this.#feeds.shapes(1, count, past),
       ...this.#feeds.past(this.#kv.compact(kv), 1, past),
@@ -263,11 +265,9 @@ export class CpuRunner implements ModelRunner {
   }
 
   async #runGroup({ arena, sequences }: KvGroup, feeds: Feeds): Promise<Float32Array> {
-    const { session } = this.#base;
-    const startMs = session.runMs;
-    const outputs = await session.run(feeds);
+    const { outputs, ms } = await this.#run(feeds);
     const rows = sequences.length;
-    this.#cost.observe({ rows, tokens: rows * arena.capacity, ms: session.runMs - startMs });
+    this.#cost.observe({ rows, tokens: rows * arena.capacity, ms });
     const keyValues = outputs[outputNames.newKeyValues]!;
     arena.append(
       sequences.map(({ row }) => row),
@@ -276,6 +276,15 @@ export class CpuRunner implements ModelRunner {
     );
     freeOutput(keyValues);
     return this.#lend(outputs[outputNames.logits]!);
+  }
+
+  async #run(feeds: Feeds): Promise<{ outputs: Awaited<ReturnType<Session["run"]>>; ms: number }> {
+    const { session } = this.#base;
+    const startMs = session.runMs;
+    const outputs = await session.run(feeds);
+    const ms = session.runMs - startMs;
+    this.#sessionMs += ms;
+    return { outputs, ms };
   }
 
   #lend(logits: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {

@@ -18,11 +18,12 @@ const contribDomain = "com.microsoft";
 const attributeTypes = { float: 1, int: 2, string: 3, ints: 7 } as const;
 
 export class GraphBuilder {
-  readonly #nodes: MessageWriter[] = [];
+  readonly #nodes: (() => MessageWriter)[] = [];
   readonly #initializers: MessageWriter[] = [];
   readonly #inputs: MessageWriter[] = [];
   readonly #outputs: MessageWriter[] = [];
   readonly #constants = new Map<string, string>();
+  readonly #renamed = new Map<string, string>();
   readonly #dataFile: string;
   #names = 0;
 
@@ -42,6 +43,12 @@ export class GraphBuilder {
 
   output(name: string, type: ElementType, shape: readonly Dimension[]): void {
     this.#outputs.push(valueInfo(name, type, shape));
+  }
+
+  /** Gives a node's output another name: as an output of the graph it then needs no node that copies it. */
+  rename(tensor: string, name: string): void {
+    if (this.#renamed.has(tensor)) throw new RangeError(`tensor ${tensor} has another name already`);
+    this.#renamed.set(tensor, name);
   }
 
   /** A small int64 vector inside the model file; equal vectors share one initializer. */
@@ -100,7 +107,7 @@ export class GraphBuilder {
 
   finish(): Uint8Array {
     const graph = new MessageWriter().string(2, "cotenant");
-    for (const node of this.#nodes) graph.message(1, node);
+    for (const node of this.#nodes) graph.message(1, node());
     for (const initializer of this.#initializers) graph.message(5, initializer);
     for (const input of this.#inputs) graph.message(11, input);
     for (const output of this.#outputs) graph.message(12, output);
@@ -122,14 +129,16 @@ export class GraphBuilder {
     const wanted = options.outputs ?? 1;
     const outputs =
       typeof wanted === "number" ? Array.from({ length: wanted }, () => `t${this.#names++}`) : [...wanted];
-    const node = new MessageWriter();
-    for (const input of inputs) node.string(1, input);
-    for (const output of outputs) node.string(2, output);
-    node.string(3, `${operator}_${this.#nodes.length}`).string(4, operator);
-    for (const [name, value] of Object.entries(options.attributes ?? {}))
-      node.message(5, attribute(name, value));
-    node.string(7, domain);
-    this.#nodes.push(node);
+    const index = this.#nodes.length;
+    this.#nodes.push(() => {
+      const node = new MessageWriter();
+      for (const input of inputs) node.string(1, this.#renamed.get(input) ?? input);
+      for (const output of outputs) node.string(2, this.#renamed.get(output) ?? output);
+      node.string(3, `${operator}_${index}`).string(4, operator);
+      for (const [name, value] of Object.entries(options.attributes ?? {}))
+        node.message(5, attribute(name, value));
+      return node.string(7, domain);
+    });
     return outputs;
   }
 }

@@ -7,6 +7,7 @@ import { floatTensor, freeOutput } from "../session.ts";
 import type { LayerState } from "./layer-feeds.ts";
 import { layerOutputs, type MatrixName } from "./layer-names.ts";
 import type { TokenLayout, TokenRange } from "./token-layout.ts";
+import { addTo } from "./token-rows.ts";
 import type { PassParts, TrainingUnit } from "./training-pass.ts";
 
 /** Matrices with inputs of their own: "qkv" is read like q, k and v, "gate" like up. */
@@ -128,8 +129,4 @@ export function buildProductGraph(): Uint8Array {
   builder.node("MatMul", ["x", "y"], { outputs: ["xy"] });
   builder.output("xy", "float32", ["r", "n"]);
   return builder.finish();
-}
-
-function addTo(sum: Float32Array | Float64Array, addend: Float32Array): void {
-  for (let i = 0; i < addend.length; i++) sum[i]! += addend[i]!;
 }

@@ -4,7 +4,8 @@ import { type Projection, projections } from "../adapter.ts";
 import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
 import type { PreparedLayout } from "../prepare/layout.ts";
-import { type Feeds, floatTensor, indexTensor } from "../session.ts";
+import { type Feeds, floatTensor, indexTensor, int32Tensor } from "../session.ts";
+import type { AttentionTiles } from "./attention-tiles.ts";
 import { type LayerWeight, layerInputs } from "./layer-names.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
 import type { LayerValues, PreparedWeights } from "./prepared-weights.ts";
@@ -30,7 +31,7 @@ export class LayerFeeds {
 
   window(layer: number, window: TokenRange, from: { layout: TokenLayout; state: LayerState }): Feeds {
     const { layout, state } = from;
-    const { hiddenSize, kvHeads, headDim, heads } = this.#config;
+    const { hiddenSize, kvHeads, headDim } = this.#config;
     const count = window.to - window.from;
     const first = layout.firstSeen(layer, window);
     const past = window.from - first;
@@ -43,16 +44,25 @@ export class LayerFeeds {
         state.hidden.subarray(window.from * hiddenSize, window.to * hiddenSize),
         [count, hiddenSize],
       ),
-      [layerInputs.positions]: indexTensor(
-        BigInt64Array.from({ length: count }, (_, i) => BigInt(i)),
-        [1, count],
-      ),
       [layerInputs.cos]: floatTensor(cos, [count, half]),
       [layerInputs.sin]: floatTensor(sin, [count, half]),
-      [layerInputs.mask]: floatTensor(layout.mask(layer, window), [(heads / kvHeads) * count, past + count]),
+      ...this.#attention(layout.attention(layer, window)),
       [layerInputs.pastKeys]: pastRows(state.keys),
       [layerInputs.pastValues]: pastRows(state.values),
       [layerInputs.keySplit]: indexTensor([past, count], [2]),
+    };
+  }
+
+  #attention({ tiles, queries, keys, mask, ...rows }: AttentionTiles): Feeds {
+    const { heads, kvHeads } = this.#config;
+    const groupQueries = (heads / kvHeads) * queries;
+    const byHead = (names: Int32Array, count: number) => int32Tensor(names, [names.length / count, count]);
+    return {
+      [layerInputs.mask]: floatTensor(mask, [tiles, 1, groupQueries, keys]),
+      [layerInputs.queryRows]: int32Tensor(rows.queryRows, [tiles, kvHeads, groupQueries]),
+      [layerInputs.tokenRows]: byHead(rows.tokenRows, heads),
+      [layerInputs.keyRows]: int32Tensor(rows.keyRows, [tiles, kvHeads, keys]),
+      [layerInputs.keyTokenRows]: byHead(rows.keyTokenRows, kvHeads),
     };
   }
 

@@ -16,7 +16,7 @@ import {
   layerOutputs,
   type MatrixName,
 } from "./layer-names.ts";
-import { attention, gated, rotate } from "./layer-operations.ts";
+import { attention, gated, type RotaryNames, rotate, type TileNames } from "./layer-operations.ts";
 
 /** Which of the layer's optional parts the model has, and each weight's shape. */
 export type LayerShape = {
@@ -105,7 +105,8 @@ class LayerWriter {
   readonly factors = new Map<MatrixName, { readonly x: Value; readonly gradient: string }>();
   readonly #config: ModelConfig;
   readonly #weights: PreparedLayer;
-  readonly #rotary: { positions: string; cos: string; sin: string };
+  readonly #rotary: RotaryNames;
+  readonly #tiles: TileNames;
   readonly #dimensions: number;
 
   constructor({ config, layer }: LayerShape) {
@@ -113,21 +114,29 @@ class LayerWriter {
     this.#weights = layer;
     this.#dimensions = config.rotaries[0]!.dimensions;
     const half = this.#dimensions / 2;
-    this.graph.builder.input(layerInputs.positions, "int64", [1, "S"]);
     this.#rotary = {
-      positions: layerInputs.positions,
       cos: this.input(layerInputs.cos, ["S", half]),
       sin: this.input(layerInputs.sin, ["S", half]),
     };
-    this.input(layerInputs.mask, ["GS", "keys"]);
+    const { heads, kvHeads } = config;
+    const rows = (name: string, shape: readonly (number | string)[]) =>
+      this.graph.builder.input(name, "int32", shape);
+    this.#tiles = {
+      mask: this.input(layerInputs.mask, ["T", 1, "GQ", "N"]),
+      queryRows: rows(layerInputs.queryRows, ["T", kvHeads, "GQ"]),
+      tokenRows: rows(layerInputs.tokenRows, ["S", heads]),
+      keyRows: rows(layerInputs.keyRows, ["T", kvHeads, "N"]),
+      keyTokenRows: rows(layerInputs.keyTokenRows, ["seen", kvHeads]),
+    };
   }
 
   input(name: string, shape: readonly (number | string)[]): string {
     return this.graph.builder.input(name, "float32", shape);
   }
 
+  /** @param node must not be an input of the graph, nor another output */
   output(node: string, name: string, shape: readonly (number | string)[]): void {
-    this.graph.node("Identity", [node], { outputs: [name] });
+    this.graph.builder.rename(node, name);
     this.graph.builder.output(name, "float32", shape);
   }
 
@@ -176,7 +185,7 @@ class LayerWriter {
       values: this.#afterPast(values, layerInputs.pastValues, split),
     };
     const seen = { keys: all.keys.joined, values: all.values.joined };
-    const context = attention(graph, { queries, ...seen, mask: layerInputs.mask }, this.#config);
+    const context = attention(graph, { queries, ...seen, tiles: this.#tiles }, this.#config);
     return { context, keys, values, past: { keys: all.keys.past, values: all.values.past } };
   }
 

@@ -13,10 +13,14 @@ export type MatrixName = (typeof matrixNames)[number];
 
 export const layerInputs = {
   hidden: "hidden", // [S, hidden]
-  positions: "positions", // [1, S], rows of cos and sin
   cos: "cos", // [S, rotated / 2]
   sin: "sin",
-  mask: "mask", // [G S, P + S], added to scores
+  // Of attention's tiles (attention-tiles.ts), T of them, of Q queries and N keys:
+  mask: "mask", // [T, 1, G Q, N], added to scores
+  queryRows: "query_rows", // [T, K, G Q]
+  tokenRows: "token_rows", // [S, K G]
+  keyRows: "key_rows", // [T, K, N]
+  keyTokenRows: "key_token_rows", // [P + S, K]
   pastKeys: "past.keys", // [P, K D], rotated
   pastValues: "past.values",
   keySplit: "key_split", // [P, S]

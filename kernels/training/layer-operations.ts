@@ -4,7 +4,8 @@
 import type { ModelConfig } from "../model-config.ts";
 import type { DifferentiableGraph, Value } from "./differentiable-graph.ts";
 
-export type RotaryNames = { readonly positions: string; readonly cos: string; readonly sin: string };
+/** Rows of the tokens at hand, [S, rotated / 2] each. */
+export type RotaryNames = { readonly cos: string; readonly sin: string };
 
 /**
  * Rotates heads of x [tokens, heads * headDim]. The gradient turns back: cos stays, sin changes its sign, which holds
@@ -15,11 +16,12 @@ export function rotate(
   x: Value,
   rotary: RotaryNames & { readonly heads: number; readonly headDim: number; readonly dimensions: number },
 ): Value {
-  const { heads, headDim, dimensions, positions, cos, sin } = rotary;
+  const { heads, headDim, dimensions, cos, sin } = rotary;
   const attributes = { num_heads: heads, rotary_embedding_dim: dimensions < headDim ? dimensions : 0 };
   const turn = (y: string, sine: string) => {
     const batch = graph.reshape(y, [1, -1, heads * headDim]);
-    const [turned] = graph.builder.contrib("RotaryEmbedding", [batch, positions, cos, sine], {
+    const first = graph.builder.integers([0]); // the row of cos and sin from which the tokens count on
+    const [turned] = graph.builder.contrib("RotaryEmbedding", [batch, first, cos, sine], {
       attributes: { interleaved: 0, ...attributes },
     });
     return graph.reshape(turned!, [-1, heads * headDim]);
@@ -30,42 +32,38 @@ export function rotate(
   );
 }
 
-/**
- * Attention of queries [S, heads * headDim] over keys and values [keys, kvHeads * headDim].
- * @param mask name of what is added to the scores, [G S, keys]: the G query heads of a kv head are rows of one matrix
- */
+/** Inputs of the graph; attention-tiles.ts says what they hold. */
+export type TileNames = Readonly<
+  Record<"mask" | "queryRows" | "tokenRows" | "keyRows" | "keyTokenRows", string>
+>;
+
+/** Attention of queries [S, heads * headDim] over keys and values [keys, kvHeads * headDim], tile by tile. */
 export function attention(
   graph: DifferentiableGraph,
   inputs: {
     readonly queries: Value;
     readonly keys: Value;
     readonly values: Value;
-    readonly mask: string;
+    readonly tiles: TileNames;
   },
   config: Pick<ModelConfig, "heads" | "kvHeads" | "headDim" | "attentionScale">,
 ): Value {
   const { heads, kvHeads, headDim, attentionScale: alpha } = config;
-  const { queries, keys, values, mask } = inputs;
-  const groups = heads / kvHeads;
-  const queryMajor = (x: string) => {
-    const split = graph.reshape(x, [-1, kvHeads, groups, headDim]);
-    return graph.reshape(graph.transpose(split, [1, 2, 0, 3]), [kvHeads, -1, headDim]); // [K, G S, D]
-  };
-  const tokenMajor = (x: string) => {
-    const split = graph.reshape(x, [kvHeads, groups, -1, headDim]);
-    return graph.reshape(graph.transpose(split, [2, 0, 1, 3]), [-1, heads * headDim]);
-  };
-  const keyMajor = (x: string) => graph.transpose(graph.reshape(x, [-1, kvHeads, headDim]), [1, 0, 2]); // [K, keys, D]
-  const keyTokens = (x: string) => graph.reshape(graph.transpose(x, [1, 0, 2]), [-1, kvHeads * headDim]);
+  const { queries, keys, values, tiles } = inputs;
+  const rows = (x: string, names: string) => graph.node("Gather", [graph.reshape(x, [-1, headDim]), names]);
+  const queryMajor = (x: string) => rows(x, tiles.queryRows); // [T, K, G Q, D]
+  const tokenMajor = (x: string) => graph.reshape(rows(x, tiles.tokenRows), [-1, heads * headDim]);
+  const keyMajor = (x: string) => rows(x, tiles.keyRows); // [T, K, N, D]
+  const keyTokens = (x: string) => graph.reshape(rows(x, tiles.keyTokenRows), [-1, kvHeads * headDim]);
 
   const q = graph.value(() => queryMajor(queries.name));
   const k = graph.value(() => keyMajor(keys.name));
   const v = graph.value(() => keyMajor(values.name));
   const shares = graph.value(() => {
     const scores = graph.matmul(q.name, k.name, { transB: 1, alpha });
-    return graph.node("Softmax", [graph.node("Add", [scores, mask])], { attributes: { axis: -1 } });
-  }); // [K, G S, keys]
-  const context = graph.value(() => graph.matmul(shares.name, v.name)); // [K, G S, D]
+    return graph.node("Softmax", [graph.node("Add", [scores, tiles.mask])], { attributes: { axis: -1 } });
+  }); // [T, K, G Q, N]
+  const context = graph.value(() => graph.matmul(shares.name, v.name)); // [T, K, G Q, D]
   return graph.differentiable(
     () => tokenMajor(context.name),
     (gradient) => {

@@ -1,5 +1,5 @@
 // Reads a base's prepared weights as float32, one layer or one slice of the output head at a time. What is read is what
-// serves. As many layers as the memory for it holds stay; the others share the memory of one.
+// serves. As many layers as the memory for it holds stay, and behind them the head; the others share the memory of one.
 
 import { closeSync, openSync, readSync } from "node:fs";
 import {
@@ -26,10 +26,12 @@ export class PreparedWeights {
   readonly #staying = new Map<number, LayerValues>();
   readonly #shared: Map<LayerWeight, Float32Array>;
   #sharedIndex = -1; // the layer in `#shared`
+  #headStays = false;
+  readonly #stayingHead = new Map<string, HeadSlice>(); // by rows
   #head: HeadSlice = { firstRow: -1, rows: new Float32Array(0) };
   #packed = new Uint8Array(0);
 
-  /** @param widenedBytes for layers that stay widened */
+  /** @param widenedBytes for layers, and then the head, that stay widened */
   constructor(layout: PreparedLayout, dataPath: string, widenedBytes: number) {
     this.layout = layout;
     this.#file = openSync(dataPath, "r");
@@ -43,6 +45,9 @@ export class PreparedWeights {
   keepWidened(bytes: number): void {
     const layerBytes = [...this.#shared.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
     this.#stayingLayers = Math.floor(bytes / layerBytes);
+    const { layers, head } = this.layout;
+    this.#headStays = bytes - layers.length * layerBytes >= 4 * head.rows * head.columns;
+    if (!this.#headStays) this.#stayingHead.clear();
     for (const index of this.#staying.keys()) if (index >= this.#stayingLayers) this.#staying.delete(index);
   }
 
@@ -67,6 +72,7 @@ export class PreparedWeights {
   /** Valid until other rows of the head are asked for. */
   headSlice(firstRow: number, count: number): HeadSlice {
     const size = count * this.layout.head.columns;
+    if (this.#headStays) return this.#stayingSlice(firstRow, size);
     const { firstRow: known, rows } = this.#head;
     if (known === firstRow && rows.length === size) return this.#head;
     const reused =
@@ -75,6 +81,17 @@ export class PreparedWeights {
     this.#readRows(this.layout.head, firstRow, reused);
     this.#head = { firstRow, rows: reused };
     return this.#head;
+  }
+
+  #stayingSlice(firstRow: number, size: number): HeadSlice {
+    const key = `${firstRow} ${size}`;
+    let slice = this.#stayingHead.get(key);
+    if (slice === undefined) {
+      slice = { firstRow, rows: new Float32Array(size) };
+      this.#readRows(this.layout.head, firstRow, slice.rows);
+      this.#stayingHead.set(key, slice);
+    }
+    return slice;
   }
 
   close(): void {

@@ -1,8 +1,9 @@
 // Where a batch's tokens lie: sequences one after another, cut into windows that need not end where a sequence ends,
-// since masks keep sequences apart. Gives the windows' masks and rotary rows; knows no values.
+// since attention keeps sequences apart. Gives the windows' masks, tiles of attention and rotary rows; knows no values.
 
 import type { ModelConfig } from "../model-config.ts";
 import { RotaryTable } from "../rotary.ts";
+import { type AttentionTiles, attentionTiles } from "./attention-tiles.ts";
 
 export type TrainingSequence = {
   readonly tokenIds: readonly number[];
@@ -20,6 +21,7 @@ export class TokenLayout {
   readonly windows: readonly TokenRange[];
   readonly #config: ModelConfig;
   readonly #start: Int32Array; // [tokens], of the token's sequence
+  #tiles: { readonly key: string; readonly tiles: AttentionTiles } | null = null; // those asked for last
   readonly #rotaries: readonly { readonly cos: Float32Array; readonly sin: Float32Array }[]; // [tokens, half] each
 
   /** @throws RangeError for a sequence without tokens, or with its first token scored */
@@ -66,10 +68,12 @@ export class TokenLayout {
     return this.#firstSeenBy(layer, from); // later tokens see no earlier ones
   }
 
-  /** What is added to scores: 0 where a token may look, minus infinity elsewhere. [groups * tokens, keys] */
-  mask(layer: number, window: TokenRange): Float32Array {
+  /**
+   * What is added to scores: 0 where a token may look, minus infinity elsewhere. [groups * tokens, keys]
+   * @param first the key to begin with, at most the first that is seen
+   */
+  mask(layer: number, window: TokenRange, first = this.firstSeen(layer, window)): Float32Array {
     const { heads, kvHeads } = this.#config;
-    const first = this.firstSeen(layer, window);
     const keys = window.to - first;
     const size = (window.to - window.from) * keys;
     const mask = new Float32Array((heads / kvHeads) * size).fill(Number.NEGATIVE_INFINITY, 0, size);
@@ -79,6 +83,24 @@ export class TokenLayout {
     }
     for (let at = size; at < mask.length; at += size) mask.copyWithin(at, 0, size);
     return mask;
+  }
+
+  /** How the layer's attention of a window is cut. */
+  attention(layer: number, window: TokenRange): AttentionTiles {
+    const key = `${window.from} ${this.#config.layerWindow[layer]}`; // else all layers are alike
+    if (this.#tiles?.key !== key) {
+      const firstSeenBy = (token: number) => this.#firstSeenBy(layer, token);
+      const pieces = this.#piecesOf(window).map((range) => ({ ...range, firstKey: firstSeenBy(range.from) }));
+      this.#tiles = { key, tiles: attentionTiles(pieces, firstSeenBy, this.#config) };
+    }
+    return this.#tiles.tiles;
+  }
+
+  /** Cut where sequences end. */
+  #piecesOf({ from, to }: TokenRange): TokenRange[] {
+    const starts = [from];
+    for (let token = from + 1; token < to; token++) if (this.#start[token] === token) starts.push(token);
+    return starts.map((start, index) => ({ from: start, to: starts[index + 1] ?? to }));
   }
 
   #firstSeenBy(layer: number, token: number): number {

@@ -29,7 +29,7 @@ export type TrainingBase = {
 /** What may be spent on speed. No bit of a result depends on it. */
 export type SpareMemory = {
   readonly keptBytes: number; // of one pass, for what would else be recomputed going back
-  readonly widenedBytes: number; // for layers whose weights stay in float32; the others are widened for each pass
+  readonly widenedBytes: number; // for layers, then the head, that stay in float32; others are widened for each pass
 };
 
 export type TrainingKernelOptions = {
@@ -39,7 +39,8 @@ export type TrainingKernelOptions = {
 } & Partial<SpareMemory>; // 0 unless given
 
 const defaultWindowTokens = 128;
-const defaultHeadSliceRows = 4096;
+/** No power of two: logits lie in rows of it, which would then share the same places of the processor's cache. */
+const defaultHeadSliceRows = 4128;
 
 export class TrainingKernel {
   #parts: PassParts;
@@ -48,10 +49,14 @@ export class TrainingKernel {
     this.#parts = parts;
   }
 
-  /** @throws CotenantError `training_unsupported` */
+  /**
+   * Sessions and widened weights take memory once a pass asks for them.
+   * @throws CotenantError `training_unsupported`
+   */
   static async open(base: TrainingBase, options: TrainingKernelOptions): Promise<TrainingKernel> {
     const { config, layout, dataPath, embeddings } = base;
-    checkLayersAlike(base);
+    const problem = untrainable(base);
+    if (problem !== null) throw new CotenantError("training_unsupported", problem);
     const shape = { config, layer: layout.layers[0]! };
     const models: Record<SessionName, () => Uint8Array> = {
       forward: () => buildForwardLayer({ ...shape, keep: false }),
@@ -67,7 +72,6 @@ export class TrainingKernel {
       product: buildProductGraph,
     };
     const sessions = new TrainingSessions(models, options.threads);
-    await sessions.get("forward"); // a base whose graph does not open is known at once
     const weights = new PreparedWeights(layout, dataPath, options.widenedBytes ?? 0);
     return new TrainingKernel({
       config,
@@ -127,15 +131,15 @@ export class TrainingKernel {
   }
 }
 
-/** One graph serves all layers: they must have the same parts. Those of every known family do. */
-function checkLayersAlike({ config, layout }: TrainingBase): void {
+/**
+ * Why no adapter can be trained on a base; null = one can. One graph serves all layers: they must have the same parts.
+ * Those of every known family do.
+ */
+export function untrainable({ config, layout }: Pick<TrainingBase, "config" | "layout">): string | null {
   const partsOf = (layer: PreparedLayer) =>
     Object.entries(layer).map(([name, part]) => (part === null ? "" : name));
   const [first, ...others] = layout.layers.map((layer) => partsOf(layer).join());
   const [rotary, ...otherRotaries] = config.rotaries.map(({ dimensions }) => dimensions);
-  if (others.every((parts) => parts === first) && otherRotaries.every((one) => one === rotary)) return;
-  throw new CotenantError(
-    "training_unsupported",
-    `layers of this ${config.family} base differ in their parts; such a base can be served, but not trained on`,
-  );
+  if (others.every((parts) => parts === first) && otherRotaries.every((one) => one === rotary)) return null;
+  return `layers of this ${config.family} base differ in their parts; such a base can be served, but not trained on`;
 }

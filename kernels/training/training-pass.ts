@@ -16,10 +16,12 @@ import type { TrainedModule } from "./low-rank-parameters.ts";
 import type { PreparedWeights } from "./prepared-weights.ts";
 import type { SparseDelta, SparseGradient, WeightMap, WeightPlace } from "./sparse-weights.ts";
 import { cut, type TokenLayout, type TokenRange } from "./token-layout.ts";
+import { addTo, type Rows, withRows } from "./token-rows.ts";
 import type { TrainingSessions } from "./training-sessions.ts";
 
 export type TrainingUnit = {
-  readonly kind: "forward" | "loss" | "backward" | "update"; // update: of the trained values, in JavaScript
+  /** update: of the trained values, in JavaScript; probe: a run of the graph that serves */
+  readonly kind: "forward" | "loss" | "backward" | "update" | "probe";
   readonly tokens: number;
   /** To be called once, and to end before the next unit is asked for, or any other unit of the kernel runs. */
   readonly run: () => Promise<void>;
@@ -72,6 +74,9 @@ export type SessionName =
   | "moments"
   | "product";
 
+/** What a layer gives, of all tokens. */
+type ForwardRows = Record<"output" | "keys" | "values", Rows>;
+
 type KeyValueGradients = { readonly keys: Float32Array; readonly values: Float32Array };
 
 export class TrainingPass {
@@ -84,7 +89,7 @@ export class TrainingPass {
   readonly #firstKeptWhole: number; // layer from which linear maps' results are kept
   readonly #states = new Map<number, LayerState>();
   readonly #kept = new Map<string, Feeds>(); // of backward runs, by layer and window
-  #hidden: Float32Array; // [tokens, hidden]: forward, the input of the next layer; backward, the gradient there
+  #hidden: Rows; // [tokens, hidden]: forward, the input of the next layer; backward, the gradient there
   #loss: HeadLoss | null = null;
 
   constructor(parts: PassParts, layout: TokenLayout, { modules, train, firstTrainedLayer }: PassAdapter) {
@@ -106,14 +111,15 @@ export class TrainingPass {
   *forward(): Generator<TrainingUnit, void> {
     const { config, weights, windowTokens, headSliceRows } = this.#parts;
     for (let layer = 0; layer < config.layers; layer++) {
-      const state = { hidden: this.#hidden, ...this.#newKeyValues() };
-      const isKept = layer >= this.#firstKept;
-      if (isKept) this.#states.set(layer, state);
-      const output = isKept ? new Float32Array(this.#hidden.length) : this.#hidden;
+      const hidden = this.#hidden;
+      const rows = { output: new Float32Array(hidden.length), ...this.#newKeyValues() };
       for (const window of this.#layout.windows) {
-        yield unitOf("forward", window, () => this.#forward(layer, window, { state, output }));
+        yield unitOf("forward", window, () => this.#forward(layer, window, { hidden, rows }));
       }
+      const { output, ...keyValues } = rows;
       this.#hidden = output;
+      if (layer >= this.#firstKept) this.#states.set(layer, { hidden, ...keyValues });
+      else for (const data of [hidden, ...Object.values(keyValues)]) freeOutput(data);
     }
     const norm = { weight: weights.finalNorm, epsilon: config.normEpsilon };
     const train = this.#train;
@@ -153,8 +159,9 @@ export class TrainingPass {
     const { modules, sparse = [], whole } = gradients;
     const wanted = [...modules, ...sparse, ...(whole?.places ?? [])].map(({ layer }) => layer);
     const first = Math.max(this.#firstKept, Math.min(layers, ...wanted));
+    const keyValues = this.#newKeyValues();
     for (let layer = layers - 1; layer >= first; layer--) {
-      const keyValues = this.#newKeyValues();
+      for (const sums of Object.values(keyValues)) sums.fill(0);
       const inLayer = ({ layer: own }: { readonly layer: number }) => own === layer;
       const targets = modules.filter(inLayer);
       const ofWeights = new LayerWeightGradients(this.#parts, {
@@ -187,20 +194,20 @@ export class TrainingPass {
   async #forward(
     layer: number,
     window: TokenRange,
-    { state, output }: { readonly state: LayerState; readonly output: Float32Array },
+    { hidden, rows }: { readonly hidden: Float32Array; readonly rows: ForwardRows },
   ): Promise<void> {
     const keeps = layer >= this.#firstKeptWhole;
     const session = await this.#parts.sessions.get(keeps ? "forwardKeeping" : "forward");
-    const outputs = await this.#runLayer(session, layer, this.#layerFeeds(layer, window, state));
+    const outputs = await this.#runLayer(
+      session,
+      layer,
+      this.#layerFeeds(layer, window, { hidden, ...rows }),
+    );
     if (keeps) this.#kept.set(`${layer} ${window.from}`, keptFeeds(outputs, window.to - window.from));
-    const keyWidth = this.#keyWidth;
-    const take = (name: string, to: Float32Array, width: number) => {
-      to.set(outputs[name]!, window.from * width);
-      freeOutput(outputs[name]!);
-    };
-    take(layerOutputs.output, output, this.#parts.config.hiddenSize);
-    take(layerOutputs.keys, state.keys, keyWidth);
-    take(layerOutputs.values, state.values, keyWidth);
+    const { hiddenSize } = this.#parts.config;
+    rows.output = withRows(rows.output, window.from * hiddenSize, outputs[layerOutputs.output]!);
+    rows.keys = withRows(rows.keys, window.from * this.#keyWidth, outputs[layerOutputs.keys]!);
+    rows.values = withRows(rows.values, window.from * this.#keyWidth, outputs[layerOutputs.values]!);
   }
 
   async #backward(
@@ -217,7 +224,7 @@ export class TrainingPass {
     const place = `${layer} ${from}`;
     const kept = this.#kept.get(place);
     const session = await sessions.get(backwardSession(kept !== undefined, factors));
-    const outputs = await this.#runLayer(session, layer, {
+    const { [layerOutputs.hiddenGradient]: gradient, ...outputs } = await this.#runLayer(session, layer, {
       ...this.#layerFeeds(layer, window, state),
       ...(kept === undefined ? {} : { ...kept, [layerInputs.kept("v")]: rows(state.values, keyWidth) }),
       [layerInputs.outputGradient]: rows(this.#hidden, config.hiddenSize),
@@ -226,7 +233,7 @@ export class TrainingPass {
     });
     this.#kept.delete(place);
     for (const { data } of Object.values(kept ?? {})) freeOutput(data as Float32Array<ArrayBuffer>);
-    this.#hidden.set(outputs[layerOutputs.hiddenGradient]!, from * config.hiddenSize);
+    this.#hidden = withRows(this.#hidden, from * config.hiddenSize, gradient!);
     const first = this.#layout.firstSeen(layer, window) * keyWidth;
     addTo(keys.subarray(first), outputs[layerOutputs.pastKeysGradient]!);
     addTo(values.subarray(first), outputs[layerOutputs.pastValuesGradient]!);
@@ -258,7 +265,7 @@ export class TrainingPass {
     return this.#parts.config.kvHeads * this.#parts.config.headDim;
   }
 
-  #newKeyValues(): { keys: Float32Array; values: Float32Array } {
+  #newKeyValues(): Record<"keys" | "values", Rows> {
     const size = this.#layout.tokenIds.length * this.#keyWidth;
     return { keys: new Float32Array(size), values: new Float32Array(size) };
   }
@@ -294,8 +301,4 @@ function keptFeeds(outputs: Record<string, Float32Array>, count: number): Feeds 
     if (data !== undefined) feeds[layerInputs.kept(name)] = floatTensor(data, [count, data.length / count]);
   }
   return feeds;
-}
-
-function addTo(sum: Float32Array, addend: Float32Array): void {
-  for (let i = 0; i < addend.length; i++) sum[i]! += addend[i]!;
 }

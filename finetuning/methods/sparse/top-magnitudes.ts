@@ -10,23 +10,25 @@ const halves = 1 << 16;
 export function topMagnitudes(values: Float32Array, count: number): Uint32Array<ArrayBuffer> {
   if (count >= values.length) return Uint32Array.from(values, (_, place) => place);
   const bits = magnitudeBits(values);
-  const upper = cut(bits, count, (value) => value >>> 16);
-  const inBin = bits.filter((value) => value >>> 16 === upper.bin);
-  const lower = cut(inBin, count - upper.above, (value) => value & (halves - 1));
+  const uppers = new Uint32Array(halves);
+  for (let i = 0; i < bits.length; i++) uppers[bits[i]! >>> 16]!++;
+  const upper = cut(uppers, count);
+  const lowers = new Uint32Array(halves); // of those in the bin of the cut
+  for (let i = 0; i < bits.length; i++) if (bits[i]! >>> 16 === upper.bin) lowers[bits[i]! & (halves - 1)]!++;
+  const lower = cut(lowers, count - upper.above);
   const least = upper.bin * halves + lower.bin;
   let ties = count - upper.above - lower.above;
   const places = new Uint32Array(count);
   let found = 0;
   for (let place = 0; place < bits.length; place++) {
-    if (bits[place]! > least || (bits[place] === least && ties-- > 0)) places[found++] = place;
+    const own = bits[place]!;
+    if (own > least || (own === least && ties-- > 0)) places[found++] = place;
   }
   return places;
 }
 
 /** The bin in which the count-th largest lies, and how many lie in the bins above it. */
-function cut(bits: Uint32Array, count: number, binOf: (value: number) => number) {
-  const sizes = new Uint32Array(halves);
-  for (let i = 0; i < bits.length; i++) sizes[binOf(bits[i]!)]!++;
+function cut(sizes: Uint32Array, count: number) {
   let above = 0;
   for (let bin = halves - 1; ; bin--) {
     if (bin === 0 || above + sizes[bin]! >= count) return { bin, above };

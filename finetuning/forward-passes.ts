@@ -1,0 +1,49 @@
+// Forward passes without gradients, by the kernel that trains or by the graph that serves: what tokens are worth under
+// some adapters. Which of the two a job measures with is its method's say.
+
+import type { DecodedAdapter } from "../kernels/adapter.ts";
+import type { ForwardProbes } from "../kernels/forward-probes.ts";
+import type { TrainedModule } from "../kernels/training/low-rank-parameters.ts";
+import type { TrainingSequence } from "../kernels/training/token-layout.ts";
+import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
+import type { PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
+import { scaled } from "./methods/low-rank/low-rank-trainable.ts";
+
+/** @returns log-probabilities of the scored tokens, [adapters][scored] */
+export type ForwardPasses = (
+  sequences: readonly TrainingSequence[],
+  adapters: readonly (readonly PassModule[])[],
+) => Generator<TrainingUnit, readonly Float64Array[], void>;
+
+/** One adapter after another. */
+export function kernelPasses(kernel: TrainingKernel, windowTokens: number): ForwardPasses {
+  return function* (sequences, adapters) {
+    const logprobs: Float64Array[] = [];
+    for (const modules of adapters) {
+      const pass = kernel.pass(sequences, { modules, train: false, windowTokens });
+      yield* pass.forward();
+      logprobs.push(pass.logprobs());
+    }
+    return logprobs;
+  };
+}
+
+/** All adapters, of low-rank modules, side by side. */
+export function servingPasses(probes: ForwardProbes, unitTokens: number): ForwardPasses {
+  return (sequences, adapters) =>
+    probes.logprobs(sequences, { adapters: adapters.map(servedAdapter), unitTokens });
+}
+
+function servedAdapter(modules: readonly PassModule[]): DecodedAdapter {
+  return {
+    modules: modules.map((module) => {
+      if (!isLowRank(module)) throw new RangeError("a probe's adapter has low-rank modules only");
+      const { layer, projection, rank, a, b, scale } = module;
+      return { kind: "low-rank", layer, projection, rank, a: a.slice(), b: scaled(b, scale) };
+    }),
+  };
+}
+
+function isLowRank(module: PassModule): module is TrainedModule {
+  return "rank" in module;
+}

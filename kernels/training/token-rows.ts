@@ -1,0 +1,20 @@
+// Rows of tokens as they come window by window, put together and summed.
+
+import { freeOutput } from "../session.ts";
+
+export type Rows = Float32Array<ArrayBuffer>; // [tokens, width]
+
+/**
+ * Puts rows where they belong among all; both arrays are no longer the caller's.
+ * @returns the array that holds them: rows of everything stay where they are
+ */
+export function withRows(all: Rows, at: number, rows: Rows): Rows {
+  const isAll = rows.length === all.length;
+  if (!isAll) all.set(rows, at);
+  freeOutput(isAll ? all : rows);
+  return isAll ? rows : all;
+}
+
+export function addTo(sum: Float32Array | Float64Array, addend: Float32Array): void {
+  for (let i = 0; i < addend.length; i++) sum[i]! += addend[i]!;
+}

@@ -1,0 +1,133 @@
+// Sessions on the WebGPU provider of onnxruntime-node, and buffers that stay on its device. A session that names no
+// preferred place for its outputs writes an output into the buffer that is passed for it, even one that is also an
+// input: keys, values and adapter slots are changed in place (docs/webgpu.md). Nothing falls back to the CPU here.
+
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import { GraphBuilder } from "../onnx/graph-builder.ts";
+import { type Feeds, floatTensor, indexTensor } from "../session.ts";
+
+/** Floats on the device. Views may be of a part, from its beginning. */
+export class GpuBuffer {
+  readonly sizeBytes: number;
+  readonly #owner: Tensor;
+
+  constructor(owner: Tensor) {
+    this.#owner = owner;
+    this.sizeBytes = owner.size * 4; // both types have four bytes
+  }
+
+  view(dims: readonly number[]): Tensor {
+    const count = dims.reduce((product, size) => product * size, 1);
+    if (count > this.#owner.size) throw new RangeError(`[${dims}] is more than ${this.#owner.size} values`);
+    return Tensor.fromGpuBuffer(this.#owner.gpuBuffer, { dataType: "float32", dims });
+  }
+
+  dispose(): void {
+    this.#owner.dispose();
+  }
+}
+
+/** Bytes that went from and to the device's runtime as host arrays, of all sessions that share the counter. */
+export type BusCounter = { bytes: number; runMs: number };
+
+export type GpuSessionOptions = {
+  readonly model: string | Uint8Array; // a path where the weights lie in a file beside it
+  readonly bus: BusCounter;
+  readonly keptOutput?: string; // comes back as a new buffer on the device
+};
+
+export class GpuSession {
+  readonly #session: InferenceSession;
+  readonly #bus: BusCounter;
+
+  private constructor(session: InferenceSession, bus: BusCounter) {
+    this.#session = session;
+    this.#bus = bus;
+  }
+
+  static async open({ model, bus, keptOutput }: GpuSessionOptions): Promise<GpuSession> {
+    const session = await InferenceSession.create(model as string /* the overloads take no union */, {
+      executionProviders: ["webgpu"],
+      graphOptimizationLevel: "all",
+      enableMemPattern: false, // shapes change from step to step
+      logSeverityLevel: 4, // what goes wrong is thrown
+      extra: { session: { disable_cpu_ep_fallback: "1" } }, // an operator that the device lacks is an error
+      ...(keptOutput === undefined ? {} : { preferredOutputLocation: { [keptOutput]: "gpu-buffer" } }),
+    });
+    return new GpuSession(session, bus);
+  }
+
+  /**
+   * @param into views that outputs are written to
+   * @returns the other outputs, on the host
+   */
+  async run(feeds: Feeds, into: Feeds = {}): Promise<Feeds> {
+    const fetches: Record<string, Tensor | null> = {};
+    for (const name of this.#session.outputNames) fetches[name] = into[name] ?? null;
+    const startMs = performance.now();
+    const results = (await this.#session.run(feeds, fetches)) as Feeds;
+    this.#bus.runMs += performance.now() - startMs;
+    for (const tensor of [...Object.values(feeds), ...Object.values(results)]) {
+      if (tensor.location === "cpu") this.#bus.bytes += (tensor.data as Float32Array).byteLength;
+    }
+    return results;
+  }
+
+  async close(): Promise<void> {
+    await this.#session.release();
+  }
+}
+
+/** Makes buffers. They are gone with it: close it last. */
+export class GpuAllocator {
+  readonly #zeros: GpuSession;
+  readonly #upload: GpuSession;
+  readonly #echo: GpuSession;
+
+  private constructor(sessions: Record<"zeros" | "upload" | "echo", GpuSession>) {
+    this.#zeros = sessions.zeros;
+    this.#upload = sessions.upload;
+    this.#echo = sessions.echo;
+  }
+
+  static async open(bus: BusCounter): Promise<GpuAllocator> {
+    const zeros = new GraphBuilder();
+    zeros.input("shape", "int64", ["rank"]);
+    zeros.node("Expand", [zeros.float(0), "shape"], { outputs: ["made"] });
+    zeros.output("made", "float32", ["size"]);
+    const copy = new GraphBuilder();
+    copy.input("data", "float32", ["size"]);
+    copy.node("Mul", ["data", copy.float(1)], { outputs: ["made"] });
+    copy.output("made", "float32", ["size"]);
+    const kept = { bus, keptOutput: "made" };
+    return new GpuAllocator({
+      zeros: await GpuSession.open({ model: zeros.finish(), ...kept }),
+      upload: await GpuSession.open({ model: copy.finish(), ...kept }),
+      echo: await GpuSession.open({ model: copy.finish(), bus }),
+    });
+  }
+
+  async zeros(count: number): Promise<GpuBuffer> {
+    const { made } = await this.#zeros.run({ shape: indexTensor([count], [1]) });
+    return new GpuBuffer(made!);
+  }
+
+  async upload(data: Float32Array): Promise<GpuBuffer> {
+    const { made } = await this.#upload.run({ data: floatTensor(data, [data.length]) });
+    return new GpuBuffer(made!);
+  }
+
+  /** Whether the device still computes. */
+  async isAlive(): Promise<boolean> {
+    try {
+      const { made } = await this.#echo.run({ data: floatTensor(Float32Array.of(42), [1]) });
+      return made!.data[0] === 42;
+    } catch {
+      return false;
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const session of [this.#zeros, this.#upload, this.#echo]) await session.close();
+  }
+}

@@ -1,0 +1,114 @@
+// The engine on WebGPU from outside: it decodes what transformers decodes with different adapters in one batch, says
+// what it runs on and what it does not do, ends cleanly, and dies of a lost device so that the supervisor starts
+// another.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { test } from "node:test";
+import { describeCheckpoint } from "../../kernels/base-model.ts";
+import { CotenantError } from "../../kernels/errors.ts";
+import { openWebgpuModel, type WebgpuModel } from "../../kernels/webgpu/webgpu-model.ts";
+import { WebgpuRunner } from "../../kernels/webgpu/webgpu-runner.ts";
+import type { Engine } from "../../scheduler/engine.ts";
+import { startEngine } from "../../scheduler/engine-client.ts";
+import { requestOf } from "../../scheduler/generation-request-fixture.ts";
+import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
+import { goldenAdapter, goldenCase, temporaryCache } from "../golden/golden-case.ts";
+
+const golden = goldenCase("llama");
+const cacheDirectory = temporaryCache();
+const options = {
+  modelDirectory: golden.directory,
+  cacheDirectory,
+  device: "webgpu",
+  quantize: "none",
+  maxRows: 4,
+  maxContext: 128,
+  threads: 1,
+  scheduling: defaultScheduling,
+} as const;
+const steps = 6;
+
+async function tokensOf(engine: Engine, run: number): Promise<number[]> {
+  const { adapter, prompt } = golden.runs[run]!;
+  const request = requestOf({
+    id: `${run}`,
+    adapterVersion: adapter,
+    promptTokenIds: golden.prompts[prompt]!,
+    maxTokens: steps,
+  });
+  const tokens: number[] = [];
+  for await (const event of engine.generate(request)) if (event.type === "token") tokens.push(event.tokenId);
+  return tokens;
+}
+
+test("base and adapters decode together as transformers does", async () => {
+  const engine = await startEngine(options, () => undefined);
+  assert.equal(engine.model.device, "webgpu");
+  assert.match(engine.model.untrainable ?? "", /--device cpu/);
+  const { config } = describeCheckpoint(golden.directory);
+  for (const name of ["wide", "narrow"]) {
+    await engine.addAdapter(name, goldenAdapter(golden, name, { config }));
+  }
+  const runs = [3, 4, 5];
+  const found = await Promise.all(runs.map((run) => tokensOf(engine, run)));
+  assert.deepEqual(
+    found,
+    runs.map((run) => golden.runs[run]!.greedy.slice(0, steps)),
+  );
+  const scaled = {
+    kind: "scale",
+    layer: 0,
+    projection: "o",
+    scale: new Float32Array(64),
+    shift: null,
+  } as const;
+  await assert.rejects(engine.addAdapter("scaled", { modules: [scaled] }), {
+    code: "adapter_kind_not_on_device",
+  });
+  assert.ok(engine.stats.busBytes > 0);
+  await engine.close();
+});
+
+test("a process that leaves without closing anything ends with its own status", () => {
+  const script = `
+    import { openWebgpuModel } from ${JSON.stringify(new URL("../../kernels/webgpu/webgpu-model.ts", import.meta.url).href)};
+    await openWebgpuModel(${JSON.stringify({ modelDirectory: golden.directory, cacheDirectory, encoding: "float32", threads: 1 })});
+    process.exitCode = 7;`.replace(/"threads":1/, '"threads":1,"onProgress":()=>{}');
+  const child = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+  assert.equal(child.status, 7, child.stderr);
+});
+
+test("a device that fails a run and every one after it ends the runner", async () => {
+  const model = await openWebgpuModel({
+    modelDirectory: golden.directory,
+    cacheDirectory,
+    encoding: "float32",
+    threads: 1,
+    onProgress: () => undefined,
+  });
+  const state = { isAlive: true };
+  const failing: WebgpuModel = {
+    ...model,
+    session: { run: () => Promise.reject(new Error("device fault")) } as unknown as WebgpuModel["session"],
+    allocator: new Proxy(model.allocator, {
+      get: (target, name) => {
+        if (name === "isAlive") return async () => state.isAlive;
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    }),
+  };
+  const runner = await WebgpuRunner.open(failing, { maxRows: 1, maxContext: 128 });
+  runner.open("a", { adapterVersion: null, prefix: null });
+  const chunk = { sequence: "a", tokenIds: [5], promptLength: 1, logits: "last" } as const;
+  await assert.rejects(runner.prefill(chunk), /device fault/);
+  state.isAlive = false;
+  await assert.rejects(runner.prefill(chunk), { code: "device_lost" });
+  await assert.rejects(
+    runner.failure,
+    (error) => error instanceof CotenantError && error.code === "device_lost",
+  );
+  runner.close("a");
+  await model.close();
+});
