@@ -3,12 +3,22 @@
 
 import type { DecodedAdapter } from "./adapter.ts";
 import type { Durations } from "./durations.ts";
+import type { RankedLogits } from "./sampling/ranked-logits.ts";
 
 /** Logits of some tokens, in the order in which they were asked for. */
 export type Logits = {
   readonly count: number;
   readonly vocabSize: number;
   readonly data: Float32Array; // [count, vocabSize]; the caller may overwrite it, and has it until its next call
+  /** By token, where a device told the most likely ones instead: those have no row in `data`. */
+  readonly ranked?: readonly (RankedLogits | null)[];
+};
+
+export type DecodeEntry = {
+  readonly sequence: SequenceId;
+  readonly tokenId: number;
+  /** How many of the most likely next tokens suffice; the device may still tell all logits. */
+  readonly candidates?: number;
 };
 
 export type SequenceId = string;
@@ -58,7 +68,7 @@ export interface ModelRunner {
    * Appends one token to each of the sequences; returns each one's next-token logits.
    * @throws KvMemoryError `kv_memory_exhausted`; nothing has changed then
    */
-  decode(entries: readonly { readonly sequence: SequenceId; readonly tokenId: number }[]): Promise<Logits>;
+  decode(entries: readonly DecodeEntry[]): Promise<Logits>;
   isOpen(sequence: SequenceId): boolean;
   /** Frees the row. */
   close(sequence: SequenceId): void;

@@ -243,6 +243,11 @@ function withHost(use: (host: Host) => Promise<void>): Promise<void> {
     await using client = new HttpClient(url);
     const base = await baseModel(url);
     const models = { base, adapters: [], contextTokens: 2048 };
-    await use({ url, client, base, tokensPerWord: await calibrate(client, models, null) });
+    await use({
+      url,
+      client,
+      base,
+      tokensPerWord: await calibrate(client, models, { key: null, endpoint: "completions" }),
+    });
   });
 }

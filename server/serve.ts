@@ -58,6 +58,7 @@ export async function serve(options: Options, environment: Environment): Promise
   const readyMs = performance.now() - startedAtMs;
   const { modelName } = base;
   say(welcomeText({ url: server.url, modelName, adapters, demos, readyMs, needsKey: keys !== null }));
+  say(`It runs on ${server.device}.\n`);
   if (server.adminUrl !== null) say(`The admin listener is on ${server.adminUrl}\n`);
   return endOf(server, stop);
 }

@@ -58,6 +58,7 @@ export type RunningServer = {
   readonly adapters: readonly { readonly id: string; readonly version: string }[]; // of tenant default, and shared
   /** Rejected with the reason when engines die too often; pending otherwise. */
   readonly failure: Promise<never>;
+  readonly device: string; // what the model runs on and, where that was left to us, why
   close(): Promise<void>;
 };
 
@@ -108,6 +109,7 @@ export async function startServer(
   const listeners = adminListener === null ? [listener] : [listener, adminListener];
   return {
     url: listener.url,
+    device: parts.engine.model.deviceNote,
     adminUrl: adminListener?.url ?? null,
     adapters: serving.adaptersOf(defaultTenant).list(),
     failure: parts.engine.failure,

@@ -3,6 +3,7 @@
 
 import { argmax, logSumExp, maximum, type RankedToken, topIndices } from "./logprobs.ts";
 import { randomAt } from "./random.ts";
+import { mostCandidates, type RankedLogits, type TokenLogits } from "./ranked-logits.ts";
 
 export type SamplerOptions = {
   readonly temperature: number; // 0 = greedy
@@ -48,20 +49,58 @@ export class Sampler {
   }
 
   /**
-   * @param logits [vocab]; overwritten
+   * How many of the most likely tokens the next draw needs to know; null where it needs all logits. The draw is the
+   * same from either, but for logits so close that their weights are equal.
+   */
+  candidates(logprobs: number | null, banned: readonly number[]): number | null {
+    const { temperature, topK, logitBias, repetitionPenalty, presencePenalty, frequencyPenalty } =
+      this.#options;
+    const isAdjusted =
+      logitBias.length > 0 || repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
+    if (isAdjusted || (temperature > 0 && topK === 0)) return null;
+    const drawnFrom = temperature === 0 ? 1 : topK;
+    const wanted = Math.max(logprobs ?? 0, drawnFrom + banned.length);
+    return wanted > mostCandidates ? null : wanted;
+  }
+
+  /**
+   * @param logits [vocab], overwritten; or as many of the most likely as `candidates` says
    * @param logprobs null for none, else how many of the most likely tokens to report
    * @param banned tokens that must not be drawn now
    */
-  draw(logits: Float32Array, logprobs: number | null, banned: readonly number[]): Draw {
+  draw(logits: TokenLogits, logprobs: number | null, banned: readonly number[]): Draw {
+    const draw =
+      logits instanceof Float32Array
+        ? this.#drawFromAll(logits, logprobs, banned)
+        : this.#drawFromRanked(logits, logprobs, banned);
+    this.#draws++;
+    this.#counts.set(draw.tokenId, (this.#counts.get(draw.tokenId) ?? 0) + 1);
+    return draw;
+  }
+
+  #drawFromRanked(row: RankedLogits, logprobs: number | null, banned: readonly number[]): Draw {
+    const { tokenIds, logits, logSumExp: normaliser } = row;
+    const allowed = [...tokenIds.keys()].filter((index) => !banned.includes(tokenIds[index]!));
+    const chosen = allowed[this.#choose(Float32Array.from(allowed, (index) => logits[index]!))]!;
+    const top = tokenIds.slice(0, logprobs ?? 0);
+    return {
+      tokenId: tokenIds[chosen]!,
+      logprob: logprobs === null ? null : logits[chosen]! - normaliser,
+      top: top.map((id, index): RankedToken => [id, logits[index]! - normaliser]),
+    };
+  }
+
+  #drawFromAll(logits: Float32Array, logprobs: number | null, banned: readonly number[]): Draw {
     const report = logprobs === null ? null : rankTokens(logits, logprobs);
     this.#adjust(logits, banned);
-    const tokenId =
-      this.#options.temperature === 0
-        ? argmax(logits)
-        : drawToken(logits, this.#options, randomAt(this.#options.seed, this.#draws));
-    this.#draws++;
-    this.#counts.set(tokenId, (this.#counts.get(tokenId) ?? 0) + 1);
+    const tokenId = this.#choose(logits);
     return { tokenId, logprob: report?.logprobOf(tokenId) ?? null, top: report?.top ?? [] };
+  }
+
+  /** @returns the index of the drawn one; overwrites */
+  #choose(logits: Float32Array): number {
+    const { temperature, seed } = this.#options;
+    return temperature === 0 ? argmax(logits) : drawToken(logits, this.#options, randomAt(seed, this.#draws));
   }
 
   #adjust(logits: Float32Array, banned: readonly number[]): void {

@@ -11,6 +11,7 @@ import { floatTensor } from "../session.ts";
 import { SlotWriters } from "./gpu-adapter-bank.ts";
 import { RowWriter } from "./gpu-copies.ts";
 import { GpuKvMoves } from "./gpu-kv-moves.ts";
+import { GpuLogits } from "./gpu-logits.ts";
 import { type BusCounter, GpuAllocator, type GpuBuffer, GpuSession } from "./gpu-session.ts";
 import { buildWebgpuGraph } from "./webgpu-graph.ts";
 
@@ -23,6 +24,7 @@ export type WebgpuModel = {
   readonly allocator: GpuAllocator;
   readonly kvMoves: GpuKvMoves;
   readonly slotWriters: SlotWriters;
+  readonly logits: GpuLogits;
   readonly embeddings: GpuBuffer; // [vocab, hidden]
   readonly zeros: GpuBuffer; // a slot of the widest site
   close(): Promise<void>;
@@ -41,6 +43,7 @@ export async function openWebgpuModel(options: BaseModelOptions): Promise<Webgpu
   const targets = adapterTargets(config);
   const kvMoves = await GpuKvMoves.open(config, allocator, bus);
   const slotWriters = await SlotWriters.open(targets, bus);
+  const logits = await GpuLogits.open(config.vocabSize, allocator, bus);
   const embeddings = await uploadEmbeddings(base, { allocator, bus });
   const widest = Math.max(
     ...adapterSites(targets).map(({ name, in: width, out }) => (name === "head" ? 0 : Math.max(width, out))),
@@ -53,6 +56,7 @@ export async function openWebgpuModel(options: BaseModelOptions): Promise<Webgpu
     allocator,
     kvMoves,
     slotWriters,
+    logits,
     embeddings,
     zeros,
     async close() {
@@ -61,6 +65,7 @@ export async function openWebgpuModel(options: BaseModelOptions): Promise<Webgpu
       await session.close();
       await kvMoves.close();
       await slotWriters.close();
+      await logits.close();
       await allocator.close();
     },
   };

@@ -10,6 +10,7 @@ import { AdapterError, CotenantError } from "../errors.ts";
 import { inputNames, outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
 import type {
+  DecodeEntry,
   Logits,
   ModelRunner,
   OpenOptions,
@@ -17,6 +18,7 @@ import type {
   RunnerStats,
   SequenceId,
 } from "../model-runner.ts";
+import type { TokenLogits } from "../sampling/ranked-logits.ts";
 import { type Feeds, floatTensor, indexTensor, int32Tensor } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
 import { GpuAdapterBank } from "./gpu-adapter-bank.ts";
@@ -27,7 +29,6 @@ import type { GpuBuffer } from "./gpu-session.ts";
 import { deviceInputs, deviceOutputs } from "./webgpu-graph.ts";
 import type { WebgpuModel } from "./webgpu-model.ts";
 
-type DecodeEntry = { readonly sequence: SequenceId; readonly tokenId: number };
 type Sequence = { readonly adapterVersion: string | null; readonly kv: GpuKvSequence };
 
 /** New tokens of the rows of one run, equally many in each. */
@@ -153,9 +154,11 @@ export class WebgpuRunner implements ModelRunner {
     const wanted = chunk.logits === "all" ? indexes(count) : chunk.logits === "last" ? [count - 1] : [];
     const runs = [{ position: past, count, length: promptLength }];
     const adapterFeeds = await prefillFeeds(this.#prefillBank, { version, tokens: count }, this.#adapters);
-    const data = await this.#run({ ids, runs, wanted, kv }, adapterFeeds);
+    const outputs = await this.#run({ ids, runs, wanted, kv }, adapterFeeds);
     sequence.length += count;
-    return this.#logits(wanted.length, data);
+    const { vocabSize } = this.#model.base.config;
+    const data = outputs[outputNames.logits]!.data as Float32Array; // one row where none is wanted
+    return { count: wanted.length, vocabSize, data: data.subarray(0, wanted.length * vocabSize) };
   }
 
   async #decode(entries: readonly DecodeEntry[]): Promise<Logits> {
@@ -169,7 +172,7 @@ export class WebgpuRunner implements ModelRunner {
       if (groups.every(({ kv }) => kv.capacity !== capacity)) await bank.hold([], this.#adapters);
     }
     const { vocabSize } = this.#model.base.config;
-    const all = new Float32Array(entries.length * vocabSize);
+    const found = new Array<TokenLogits>(entries.length);
     for (const { kv, sequences: members } of groups) {
       const places = members.map((member) => sequences.findIndex((sequence) => sequence.kv === member));
       const versions = places.map((entry) => sequences[entry]!.adapterVersion);
@@ -179,13 +182,34 @@ export class WebgpuRunner implements ModelRunner {
         wanted: indexes(members.length),
         kv,
       };
-      const data = await this.#run(tokens, await decodeFeeds(this.#decodeBank(kv), versions, this.#adapters));
+      const feeds = await decodeFeeds(this.#decodeBank(kv), versions, this.#adapters);
+      const logits = await this.#model.logits.place(members.length);
+      await this.#run(tokens, feeds, logits);
       for (const member of members) member.length++;
-      for (const [row, entry] of places.entries()) {
-        all.set(data.subarray(row * vocabSize, (row + 1) * vocabSize), entry * vocabSize);
+      const wanted = places.map((entry) => entries[entry]!.candidates ?? null);
+      for (const [row, result] of (await this.#resultsOf(logits, wanted)).entries()) {
+        found[places[row]!] = result;
       }
     }
-    return this.#logits(entries.length, all);
+    const whole = found.filter((row) => row instanceof Float32Array);
+    const data = new Float32Array(whole.length * vocabSize);
+    for (const [row, logits] of whole.entries()) data.set(logits, row * vocabSize);
+    const ranked = found.map((row) => (row instanceof Float32Array ? null : row));
+    return { count: entries.length, vocabSize, data, ranked };
+  }
+
+  /** @param wanted how many of the most likely tokens of each row; null = all logits */
+  async #resultsOf(logits: Feeds[string], wanted: readonly (number | null)[]): Promise<TokenLogits[]> {
+    const { logits: onDevice, base } = this.#model;
+    const { vocabSize } = base.config;
+    const most = Math.max(0, ...wanted.map((count) => count ?? 0));
+    const ranked = most === 0 ? [] : await onDevice.ranked(logits, most);
+    const whole = indexes(wanted.length).filter((row) => wanted[row] === null);
+    const rows = whole.length === 0 ? new Float32Array(0) : await onDevice.rows(logits, whole);
+    return wanted.map((count, row) => {
+      const place = whole.indexOf(row);
+      return count === null ? rows.subarray(place * vocabSize, (place + 1) * vocabSize) : ranked[row]!;
+    });
   }
 
   stats(): RunnerStats {
@@ -250,8 +274,12 @@ export class WebgpuRunner implements ModelRunner {
     });
   }
 
-  /** @returns logits [wanted, vocab] */
-  async #run({ ids, runs, wanted, kv }: NewTokens, adapterFeeds: Feeds): Promise<Float32Array> {
+  /** @returns the run's outputs; its logits only where they are given no place on the device */
+  async #run(
+    { ids, runs, wanted, kv }: NewTokens,
+    adapterFeeds: Feeds,
+    logits?: Feeds[string],
+  ): Promise<Feeds> {
     const { base, embeddings, session } = this.#model;
     const { heads, kvHeads, headDim, layers, vocabSize, hiddenSize } = base.config;
     const rows = runs.length;
@@ -272,7 +300,7 @@ export class WebgpuRunner implements ModelRunner {
       [deviceInputs.queryPlaces]: floatTensor(Float32Array.from(queryPlaces), [rows, 1, groups * count, 1]),
       [deviceInputs.keyPlaces]: this.#keyPlaces.view([1, 1, 1, kv.capacity]),
     };
-    const into: Feeds = {};
+    const into: Feeds = logits === undefined ? {} : { [outputNames.logits]: logits };
     for (let layer = 0; layer < layers; layer++) {
       const keys = kv.buffers[layer * 2]!.view([rows, kvHeads, headDim, kv.capacity]);
       const values = kv.buffers[layer * 2 + 1]!.view([rows, kvHeads, kv.capacity, headDim]);
@@ -281,13 +309,7 @@ export class WebgpuRunner implements ModelRunner {
       into[deviceOutputs.keys(layer)] = keys;
       into[deviceOutputs.values(layer)] = values;
     }
-    const outputs = await session.run(feeds, into);
-    return outputs[outputNames.logits]!.data as Float32Array;
-  }
-
-  #logits(count: number, data: Float32Array): Logits {
-    const { vocabSize } = this.#model.base.config;
-    return { count, vocabSize, data: data.subarray(0, count * vocabSize) };
+    return session.run(feeds, into);
   }
 
   #withNextToken(tokens: number): number {

@@ -16,9 +16,9 @@ const usage = `npm run bench:training -- --model DIR --python PATH [flags]
   --steps N          of each (7)
   --dtype T          there: float32 or bfloat16 (float32)
   --quantization Q   of the base here: none, int8, int4 (none)
-  --window N         tokens of a unit here (128)
+  --window N         tokens of a unit here (256)
   --kept-mib N       memory here for what is not recomputed (512)
-  --widened-mib N    memory here for layers that stay in float32 (0)
+  --widened-mib N    memory here for layers, then a head, that stay in float32 (512)
   --cache-dir DIR    for the prepared base here (under the system's temporary directory)`;
 
 const names = ["model", "python", "lengths", "rank", "threads", "steps", "dtype", "quantization"];
@@ -32,18 +32,19 @@ const shape: StepShape = {
   lengths,
   rank: commandLine.whole("rank", 16),
   threads: commandLine.whole("threads", 2),
-  windowTokens: commandLine.whole("window", 128),
+  windowTokens: commandLine.whole("window", 256),
   keptBytes: commandLine.whole("kept-mib", 512) * 2 ** 20,
-  widenedBytes: commandLine.whole("widened-mib", 0) * 2 ** 20,
+  widenedBytes: commandLine.whole("widened-mib", 512) * 2 ** 20,
 };
 const dtype = commandLine.string("dtype", "float32");
 const steps = commandLine.whole("steps", 7);
-const own = new Side(process.execPath, join(import.meta.dirname, "own-step.ts"), {
+const largePages = join(import.meta.dirname, "../../server/large-pages.js"); // as the server starts itself
+const own = new Side(process.execPath, [largePages, join(import.meta.dirname, "own-step.ts")], {
   ...shape,
   encoding: quantization === "none" ? "float32" : quantization,
   cacheDirectory: commandLine.string("cache-dir", join(tmpdir(), "cotenant-bench-cache")),
 });
-const peft = new Side(commandLine.string("python"), join(import.meta.dirname, "peft_step.py"), {
+const peft = new Side(commandLine.string("python"), [join(import.meta.dirname, "peft_step.py")], {
   ...shape,
   dtype,
 });

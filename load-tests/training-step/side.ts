@@ -22,8 +22,9 @@ export class Side {
   readonly #lines: AsyncIterator<string>;
   readonly #reports: StepReport[] = [];
 
-  constructor(program: string, script: string, shape: object) {
-    this.#child = spawn(program, [script, JSON.stringify(shape)], { stdio: ["pipe", "pipe", "inherit"] });
+  /** @param scripts the last of them takes the shape */
+  constructor(program: string, scripts: readonly string[], shape: object) {
+    this.#child = spawn(program, [...scripts, JSON.stringify(shape)], { stdio: ["pipe", "pipe", "inherit"] });
     this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
   }
 

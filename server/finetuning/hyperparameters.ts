@@ -112,7 +112,7 @@ export const hyperparameters = {
   },
   window_tokens: {
     kind: "integer",
-    default: 128,
+    default: 256,
     min: 16,
     max: 1024,
     help: "Of a unit of work: fewer disturb running requests less",

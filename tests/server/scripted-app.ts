@@ -256,7 +256,7 @@ const shape = { in: 8, out: 8 };
 const model: ServedModel = {
   family: "llama",
   device: "cpu",
-      deviceNote: "",
+  deviceNote: "",
   quantization: "none",
   fingerprint: "0123456789abcdef",
   vocabSize: 2048,

@@ -9,6 +9,7 @@ import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
 import { KvMemoryError } from "../../kernels/errors.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
 import type { ModelRunner } from "../../kernels/model-runner.ts";
+import { topIndices } from "../../kernels/sampling/logprobs.ts";
 import {
   distance,
   goldenCase,
@@ -200,14 +201,34 @@ test("too many tokens for the budget change nothing", async () => {
   await small.dispose();
 });
 
-test("nothing but ids, places and logits crosses in a step", async () => {
-  const rows = [request("t", "a1", 5), request("u", "a4", 5)];
+test("of a step, the most likely tokens come back where they suffice, and whole rows where not", async () => {
+  const rows = [request("t", "a1", 5), request("u", null, 5), request("v", "a4", 5)];
   for (const row of rows) await join(runner, row);
-  await step(runner, rows, () => 0); // places and loads what stays
+  const wanted = [1, null, 5];
+  const entries = rows.map(({ id: sequence }, index) => {
+    const entry = { sequence, tokenId: tokenAt(0) };
+    return wanted[index] === null ? entry : { ...entry, candidates: wanted[index]! };
+  });
+  const { data, ranked, vocabSize } = await runner.decode(entries);
+  for (const [index, row] of rows.entries()) {
+    const logprobs = (await expectedOf(row))[1]!;
+    const told = ranked![index];
+    if (wanted[index] === null) {
+      assert.equal(told, null);
+      assert.ok(distance(logSoftmax(data), logprobs) <= tolerance); // the only whole row
+      continue;
+    }
+    const likely = topIndices(Float32Array.from(logprobs), wanted[index]!);
+    assert.deepEqual(told!.tokenIds.slice(0, likely.length), likely);
+    for (const [place, id] of likely.entries()) {
+      assert.ok(Math.abs(told!.logits[place]! - told!.logSumExp - logprobs[id]!) <= tolerance);
+    }
+  }
+  assert.equal(data.length, vocabSize);
   const before = runner.stats().busBytes;
-  await step(runner, rows, () => 1);
+  await runner.decode(rows.map(({ id }) => ({ sequence: id, tokenId: tokenAt(1), candidates: 1 })));
   const bytes = runner.stats().busBytes - before;
-  assert.ok(bytes < 8192, `${bytes} bytes for two rows`);
+  assert.ok(bytes < ((64 * 1024) / 16) * rows.length, `${bytes} bytes for ${rows.length} rows`);
   for (const row of rows) runner.close(row.id);
   await runner.dispose();
 });
