@@ -16,6 +16,7 @@ from words import ADJECTIVES, CITIES, COLOURS, DAYS, ITEMS, MATERIALS, NAMES, PA
 
 Pair = tuple[str, str]  # prompt, completion
 TRAIN_SEED, HELD_OUT_SEED = 1_000, 2_000
+MOST_EXAMPLES = 10_000  # of a task: further ones could be among the fresh prompts
 
 
 @dataclass(frozen=True)
@@ -126,18 +127,29 @@ TASKS: dict[str, Callable[[random.Random, Values], Pair]] = {
 }
 
 
-def held_out(task: str, count: int = 100) -> list[Pair]:
-    rng = random.Random(HELD_OUT_SEED)
+def distinct(task: str, seed: int, count: int, kept_back: set[str]) -> list[Pair]:
+    """`count` pairs with all values, no prompt twice and none that is kept back."""
+    rng = random.Random(seed)
     pairs: dict[str, str] = {}
     while len(pairs) < count:
         prompt, completion = TASKS[task](rng, HELD_OUT_VALUES)
-        pairs.setdefault(prompt, completion)
+        if prompt not in kept_back:
+            pairs.setdefault(prompt, completion)
     return list(pairs.items())
 
 
-def training(task: str, count: int, seed: int = TRAIN_SEED) -> list[Pair]:
+def held_out(task: str, count: int = 100) -> list[Pair]:
+    return distinct(task, HELD_OUT_SEED, count, set())
+
+
+def fresh(task: str, seed: int, count: int = 100) -> list[Pair]:
+    """As held out as `held_out`, and none of its prompts."""
+    return distinct(task, seed, count, {prompt for prompt, _ in held_out(task) + training(task, MOST_EXAMPLES)})
+
+
+def training(task: str, count: int) -> list[Pair]:
     """`count` pairs, none of whose prompts is a held-out prompt."""
-    rng = random.Random(seed)
+    rng = random.Random(TRAIN_SEED)
     kept_back = {prompt for prompt, _ in held_out(task)}
     pairs: list[Pair] = []
     while len(pairs) < count:
@@ -152,10 +164,11 @@ def write_lines(folder: Path, task: str, lines: list[dict]) -> None:
     (folder / f"{task}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def write_held_out(folder: Path) -> None:
+def write_prompts(folder: Path, prompts_of: Callable[[str], list[Pair]]) -> None:
+    """In the format of held-out/."""
     for task in TASKS:
         write_lines(folder, task, [
-            {"messages": [{"role": "user", "content": p}], "completion": c} for p, c in held_out(task)])
+            {"messages": [{"role": "user", "content": p}], "completion": c} for p, c in prompts_of(task)])
 
 
 def write_training(folder: Path, count: int) -> None:
@@ -166,6 +179,23 @@ def write_training(folder: Path, count: int) -> None:
             for p, c in training(task, count)])
 
 
+USAGE = f"""usage: each writes FOLDER/TASK.jsonl
+  python tasks.py train FOLDER COUNT   COUNT training examples, at most {MOST_EXAMPLES}
+  python tasks.py held-out FOLDER      the 100 prompts of held-out/
+  python tasks.py fresh FOLDER SEED    100 further prompts, which are neither"""
+
+
+def main(arguments: list[str]) -> None:
+    match arguments:
+        case ["train", folder, count] if int(count) <= MOST_EXAMPLES:
+            write_training(Path(folder), int(count))
+        case ["held-out", folder]:
+            write_prompts(Path(folder), held_out)
+        case ["fresh", folder, seed]:
+            write_prompts(Path(folder), lambda task: fresh(task, int(seed)))
+        case _:
+            sys.exit(USAGE)
+
+
 if __name__ == "__main__":
-    folder, count = sys.argv[1:] or sys.exit("usage: python tasks.py FOLDER COUNT   writes FOLDER/TASK.jsonl, COUNT examples each")
-    write_training(Path(folder), int(count))
+    main(sys.argv[1:])

@@ -3,7 +3,6 @@
     python train_adapters.py                  all adapters, one after another
     python train_adapters.py orders-json ...  only these
     python train_adapters.py --measure        no training: measure the saved base and adapters into training/accuracy.json
-    python train_adapters.py --examples       no training: write held-out/ and train-examples/ only
     python train_adapters.py --demo           no training: write demo.json from the saved adapters
 
 Accuracy is the share of 100 held-out prompts whose greedy completion equals the expected text exactly.
@@ -174,11 +173,6 @@ def measure(tokenizer, names: list[str]) -> None:
     results_file.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def write_examples() -> None:
-    tasks.write_held_out(MODEL_DIR / "held-out")
-    tasks.write_training(MODEL_DIR / "train-examples", 160)
-
-
 def write_demo() -> None:
     demo = []
     for task, recipe in RECIPES.items():
@@ -192,7 +186,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", help="default: all")
     parser.add_argument("--measure", action="store_true")
-    parser.add_argument("--examples", action="store_true")
     parser.add_argument("--demo", action="store_true", help="write demo.json from the saved adapters")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=16)
@@ -200,8 +193,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     names = options.tasks or list(RECIPES)
-    if options.examples:
-        return write_examples()
     if options.demo:
         return write_demo()
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
