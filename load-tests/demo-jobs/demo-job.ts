@@ -26,7 +26,7 @@ type Job = Omit<FinishedJob, "fine_tuned_model"> & {
 };
 
 const pollMs = 200;
-const unfinished = ["queued", "running"];
+const unfinished = ["validating_files", "queued", "running"];
 
 /** Throws where the job ends in any other way than success. */
 export async function train(client: HttpClient, demo: DemoJob): Promise<FinishedJob> {

@@ -18,7 +18,7 @@ export type RunHeader = {
 export async function runHeader(args: readonly string[], client: HttpClient): Promise<RunHeader> {
   return {
     ...machineHeader(),
-    command: ["npm run load --", ...redacted(args)].join(" "),
+    command: [`npm run ${process.env.npm_lifecycle_event ?? "load"} --`, ...redacted(args)].join(" "),
     server: await serverVersion(client),
   };
 }
