@@ -2,6 +2,7 @@
 
 import type { Logits, ModelRunner } from "../kernels/model-runner.ts";
 import { blendLogits } from "../kernels/sampling/blend.ts";
+import type { TokenLogits } from "../kernels/sampling/ranked-logits.ts";
 import type { HeldAdapters } from "./held-adapters.ts";
 import type { Member } from "./members.ts";
 import type { Sequence } from "./sequence.ts";
@@ -17,10 +18,12 @@ export class MeasuredRuns {
     this.#adapters = adapters;
   }
 
-  /** One token for each sequence; returns each one's logits [vocab]. */
-  async decode(sequences: readonly Sequence[]): Promise<Float32Array[]> {
-    const entries = sequences.flatMap(({ members, nextTokenId }) =>
-      members.map(({ rowId }) => ({ sequence: rowId, tokenId: nextTokenId })),
+  /** One token for each sequence; returns each one's logits, or as many as it asks for. */
+  async decode(sequences: readonly Sequence[]): Promise<TokenLogits[]> {
+    const entries = sequences.flatMap(({ members, nextTokenId: tokenId, candidates }) =>
+      members.map(({ rowId: sequence }) =>
+        candidates === null ? { sequence, tokenId } : { sequence, tokenId, candidates },
+      ),
     );
     const work = {
       rows: entries.length,
@@ -33,8 +36,12 @@ export class MeasuredRuns {
     const startMs = performance.now();
     const logits = await this.#runner.decode(entries);
     this.latency.decodeTook(work, performance.now() - startMs);
-    const rows = rowsOf(logits);
-    return sequences.map(({ members }) => blended(members, rows.splice(0, members.length)));
+    const whole = rowsOf(logits);
+    const rows = entries.map((_, row) => logits.ranked?.[row] ?? whole.shift()!);
+    return sequences.map(({ members }) => {
+      const own = rows.splice(0, members.length);
+      return members.length === 1 ? own[0]! : blended(members, own as Float32Array[]); // all logits were asked for
+    });
   }
 
   /** The sequence's next chunk; returns how long it was and the logits that the sequence wanted of it. */
@@ -83,7 +90,7 @@ function blended(members: readonly Member[], rows: readonly Float32Array[]): Flo
 }
 
 function rowsOf(logits: Logits): Float32Array[] {
-  return Array.from({ length: logits.count }, (_, row) =>
+  return Array.from({ length: logits.data.length / logits.vocabSize }, (_, row) =>
     logits.data.subarray(row * logits.vocabSize, (row + 1) * logits.vocabSize),
   );
 }

@@ -2,6 +2,7 @@
 // and values lie is the runner's business; when it runs is the policy's.
 
 import { divergence } from "../kernels/sampling/blend.ts";
+import type { TokenLogits } from "../kernels/sampling/ranked-logits.ts";
 import { type Draw, Sampler, scoreToken } from "../kernels/sampling/sampler.ts";
 import { type Member, membersOf, versionsOf } from "./members.ts";
 import { chunkAt } from "./prompt-allowance.ts";
@@ -195,8 +196,15 @@ export class Sequence {
     return [...prompt, ...this.#draw(logits.at(-1)!)];
   }
 
-  /** Takes the logits [vocab] of a decode step, which are overwritten. */
-  take(logits: Float32Array): GenerationEvent[] {
+  /** How many of the most likely tokens the next decode step must tell; null = all logits. */
+  get candidates(): number | null {
+    if (this.members.length > 1) return null; // logits are blended
+    if (this.#fed + 1 < this.#generated.length) return 1; // what they gave is known
+    return this.#sampler.candidates(this.request.logprobs, this.#banned);
+  }
+
+  /** Takes the logits of a decode step, which are overwritten. */
+  take(logits: TokenLogits): GenerationEvent[] {
     this.#fed++;
     return this.#fed < this.#generated.length ? [] : this.#draw(logits);
   }
@@ -226,10 +234,13 @@ export class Sequence {
     };
   }
 
-  #draw(logits: Float32Array): GenerationEvent[] {
+  get #banned(): number[] {
+    return this.#generated.length < this.request.minTokens ? [...this.#stops] : [];
+  }
+
+  #draw(logits: TokenLogits): GenerationEvent[] {
     const { request } = this;
-    const banned = this.#generated.length < request.minTokens ? [...this.#stops] : [];
-    const draw = this.#sampler.draw(logits, request.logprobs, banned);
+    const draw = this.#sampler.draw(logits, request.logprobs, this.#banned);
     if (this.#stops.has(draw.tokenId)) return [this.#finish("stop", draw.tokenId)];
     this.#generated.push(draw.tokenId);
     this.#lastTokenMs = performance.now();

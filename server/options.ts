@@ -67,7 +67,7 @@ export const optionsTable = {
   device: choice({
     choices: ["auto", "cpu", "webgpu", "cuda"] satisfies Device[],
     default: "auto",
-    help: "Where the model runs.",
+    help: "Where the model runs; auto is the CPU, and says where a GPU is there that webgpu could use (docs/webgpu.md).",
   }),
   quantize: choice({
     choices: ["auto", "int4", "int8", "none"] satisfies ("auto" | Quantization)[],

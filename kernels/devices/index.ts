@@ -1,7 +1,6 @@
-// The registry of devices that serve, and which of them `auto` takes.
+// The registry of devices that serve, and what `auto` says of them.
 
 import type { DeviceOptions, OpenDevice, OpenedDevice } from "../device.ts";
-import { CotenantError } from "../errors.ts";
 import { openCpu } from "./cpu.ts";
 import { cudaRefusal } from "./cuda.ts";
 import { findGpu } from "./find-gpu.ts";
@@ -16,9 +15,12 @@ export type ChosenDevice = OpenedDevice & {
   readonly note: string; // which device it is and, where `auto` chose, why
 };
 
+/** Of WebGPU, for whoever did not ask for it. */
+const limits =
+  "low-rank adapters only, no finetuning and no prefix cache yet (docs/webgpu.md); --device cpu has them";
+
 /**
- * `auto` takes WebGPU where the machine has a graphics processor that opens, else the CPU; software that plays one
- * counts only where WebGPU is asked for.
+ * `auto` is the CPU, which has everything; where the machine has a graphics processor, the note says how to use it.
  * @throws CotenantError `device_not_available`
  */
 export async function openDevice(wanted: WantedDevice, options: DeviceOptions): Promise<ChosenDevice> {
@@ -30,7 +32,7 @@ export async function openDevice(wanted: WantedDevice, options: DeviceOptions): 
     case "cuda":
       throw cudaRefusal();
     case "auto":
-      return openBest(options);
+      return openCpuWithAdvice(options);
     default:
       return wanted satisfies never;
   }
@@ -39,20 +41,12 @@ export async function openDevice(wanted: WantedDevice, options: DeviceOptions): 
 async function openAskedWebgpu(options: DeviceOptions): Promise<ChosenDevice> {
   const gpu = findGpu();
   const opened = await openWebgpu(options);
-  return { ...opened, name: "webgpu", note: gpu.name ?? `WebGPU's default adapter, as asked; ${gpu.reason}` };
+  const adapter = gpu.name ?? `WebGPU's default adapter (${gpu.reason})`;
+  return { ...opened, name: "webgpu", note: `${adapter}: ${limits}` };
 }
 
-async function openBest(options: DeviceOptions): Promise<ChosenDevice> {
+async function openCpuWithAdvice(options: DeviceOptions): Promise<ChosenDevice> {
   const gpu = findGpu();
-  if (gpu.name === null) return { ...(await openCpu(options)), name: "cpu", note: `the CPU: ${gpu.reason}` };
-  try {
-    return { ...(await openWebgpu(options)), name: "webgpu", note: gpu.name };
-  } catch (error) {
-    if (!(error instanceof CotenantError && error.code === "device_not_available")) throw error;
-    return {
-      ...(await openCpu(options)),
-      name: "cpu",
-      note: `the CPU: ${gpu.name} is there, but ${error.message}`,
-    };
-  }
+  const reason = gpu.name === null ? gpu.reason : `${gpu.name} serves with --device webgpu: ${limits}`;
+  return { ...(await openCpu(options)), name: "cpu", note: `the CPU: ${reason}` };
 }

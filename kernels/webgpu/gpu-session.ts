@@ -8,12 +8,10 @@ import { type Feeds, floatTensor, indexTensor } from "../session.ts";
 
 /** Floats on the device. Views may be of a part, from its beginning. */
 export class GpuBuffer {
-  readonly sizeBytes: number;
   readonly #owner: Tensor;
 
   constructor(owner: Tensor) {
     this.#owner = owner;
-    this.sizeBytes = owner.size * 4; // both types have four bytes
   }
 
   view(dims: readonly number[]): Tensor {

@@ -5,9 +5,9 @@
 import { type AdapterTargets, type DecodedAdapter, modulesOf } from "../adapter.ts";
 import { slotLoadCounter } from "../cpu/adapter-bank.ts";
 import { bytesPerToken } from "../cpu/kv-arena.ts";
-import { indexes, KvFeeds, type PositionRun } from "../cpu/kv-feeds.ts";
+import { indexes, KvFeeds } from "../cpu/kv-feeds.ts";
 import { AdapterError, CotenantError } from "../errors.ts";
-import { inputNames, outputNames } from "../forward-graph.ts";
+import { outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
 import type {
   DecodeEntry,
@@ -19,25 +19,18 @@ import type {
   SequenceId,
 } from "../model-runner.ts";
 import type { TokenLogits } from "../sampling/ranked-logits.ts";
-import { type Feeds, floatTensor, indexTensor, int32Tensor } from "../session.ts";
+import type { Feeds } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
 import { GpuAdapterBank } from "./gpu-adapter-bank.ts";
 import { decodeFeeds, prefillFeeds } from "./gpu-adapter-feeds.ts";
 import type { KvBuffers } from "./gpu-kv-moves.ts";
 import { type GpuKvSequence, GpuKvStore } from "./gpu-kv-store.ts";
 import type { GpuBuffer } from "./gpu-session.ts";
-import { deviceInputs, deviceOutputs } from "./webgpu-graph.ts";
+import { type NewTokens, stateFeeds, tokenFeeds } from "./step-feeds.ts";
+import { deviceInputs } from "./webgpu-graph.ts";
 import type { WebgpuModel } from "./webgpu-model.ts";
 
 type Sequence = { readonly adapterVersion: string | null; readonly kv: GpuKvSequence };
-
-/** New tokens of the rows of one run, equally many in each. */
-type NewTokens = {
-  readonly ids: readonly number[]; // [rows, count]
-  readonly runs: readonly PositionRun[]; // of each row
-  readonly wanted: readonly number[]; // tokens whose logits are wanted
-  readonly kv: KvBuffers;
-};
 
 export type WebgpuRunnerOptions = {
   readonly maxRows: number;
@@ -275,40 +268,19 @@ export class WebgpuRunner implements ModelRunner {
   }
 
   /** @returns the run's outputs; its logits only where they are given no place on the device */
-  async #run(
-    { ids, runs, wanted, kv }: NewTokens,
-    adapterFeeds: Feeds,
-    logits?: Feeds[string],
-  ): Promise<Feeds> {
+  async #run(tokens: NewTokens, adapterFeeds: Feeds, logits?: Feeds[string]): Promise<Feeds> {
     const { base, embeddings, session } = this.#model;
-    const { heads, kvHeads, headDim, layers, vocabSize, hiddenSize } = base.config;
-    const rows = runs.length;
-    const count = ids.length / rows;
-    const groups = heads / kvHeads;
-    const placesOf = ({ position }: PositionRun) => indexes(count).map((token) => position + token);
-    const places = runs.flatMap(placesOf);
-    const queryPlaces = runs.flatMap((run) => Array.from({ length: groups }, () => placesOf(run)).flat());
+    const { vocabSize, hiddenSize } = base.config;
+    const state = stateFeeds(tokens.kv, tokens.runs.length, base.config);
     const feeds: Feeds = {
       ...adapterFeeds,
-      ...this.#positions.rotary(runs),
-      [inputNames.positions]: indexTensor(indexes(ids.length), [rows, count]),
-      [inputNames.headsShape]: indexTensor([rows, count, heads + 2 * kvHeads, headDim], [4]),
-      [inputNames.logitRows]: indexTensor(wanted.length === 0 ? [0] : wanted, [Math.max(1, wanted.length)]),
-      [deviceInputs.tokenIds]: int32Tensor(Int32Array.from(ids), [ids.length]),
+      ...this.#positions.rotary(tokens.runs),
+      ...tokenFeeds(tokens, base.config),
+      ...state.inputs,
       [deviceInputs.embeddings]: embeddings.view([vocabSize, hiddenSize]),
-      [deviceInputs.places]: int32Tensor(Int32Array.from(places), [rows, 1, count]),
-      [deviceInputs.queryPlaces]: floatTensor(Float32Array.from(queryPlaces), [rows, 1, groups * count, 1]),
-      [deviceInputs.keyPlaces]: this.#keyPlaces.view([1, 1, 1, kv.capacity]),
+      [deviceInputs.keyPlaces]: this.#keyPlaces.view([1, 1, 1, tokens.kv.capacity]),
     };
-    const into: Feeds = logits === undefined ? {} : { [outputNames.logits]: logits };
-    for (let layer = 0; layer < layers; layer++) {
-      const keys = kv.buffers[layer * 2]!.view([rows, kvHeads, headDim, kv.capacity]);
-      const values = kv.buffers[layer * 2 + 1]!.view([rows, kvHeads, kv.capacity, headDim]);
-      feeds[deviceInputs.keys(layer)] = keys;
-      feeds[deviceInputs.values(layer)] = values;
-      into[deviceOutputs.keys(layer)] = keys;
-      into[deviceOutputs.values(layer)] = values;
-    }
+    const into = logits === undefined ? state.outputs : { ...state.outputs, [outputNames.logits]: logits };
     return session.run(feeds, into);
   }
 

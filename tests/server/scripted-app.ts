@@ -179,7 +179,7 @@ export async function scriptedApp(
   };
   const app = createApp(context);
   const { store = scriptedStore(), loraDirectory = null } = options;
-  const adapters = new ServedAdapters({ store, engine, baseName: "tiny", hostCacheBytes: 1024 });
+  const adapters = new ServedAdapters({ store, engine, baseName: "tiny", hostCacheBytes: 1 << 20 });
   const uploadDirectory = join(tmpdir(), "cotenant-scripted");
   const { filesDirectory = join(uploadDirectory, randomUUID()) } = options;
   const trainingFiles = await TrainingFiles.open(filesDirectory, { isUsed: () => null });

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { describeCheckpoint } from "../../kernels/base-model.ts";
+import { findGpu } from "../../kernels/devices/find-gpu.ts";
 import { CotenantError } from "../../kernels/errors.ts";
 import { openWebgpuModel, type WebgpuModel } from "../../kernels/webgpu/webgpu-model.ts";
 import { WebgpuRunner } from "../../kernels/webgpu/webgpu-runner.ts";
@@ -70,13 +71,47 @@ test("base and adapters decode together as transformers does", async () => {
   await engine.close();
 });
 
+test("auto takes no software adapter", {
+  skip: findGpu().name !== null && "this machine has a GPU",
+}, async () => {
+  const engine = await startEngine({ ...options, device: "auto" }, () => undefined);
+  assert.equal(engine.model.device, "cpu");
+  assert.match(engine.model.deviceNote, /^the CPU: no /);
+  await engine.close();
+});
+
+/** Runs code of an ES module in a process of its own; `imported` are modules of ours by their exports. */
+function runApart(code: string, environment: NodeJS.ProcessEnv = {}) {
+  const modules = {
+    openWebgpuModel: "kernels/webgpu/webgpu-model.ts",
+    startEngine: "scheduler/engine-client.ts",
+  };
+  const imports = Object.entries(modules).map(([name, path]) => {
+    const url = new URL(`../../${path}`, import.meta.url).href;
+    return `import { ${name} } from ${JSON.stringify(url)};`;
+  });
+  return spawnSync(process.execPath, ["-e", `${imports.join("\n")}\n${code}`], {
+    encoding: "utf8",
+    env: { ...process.env, ...environment },
+  });
+}
+
 test("a process that leaves without closing anything ends with its own status", () => {
-  const script = `
-    import { openWebgpuModel } from ${JSON.stringify(new URL("../../kernels/webgpu/webgpu-model.ts", import.meta.url).href)};
-    await openWebgpuModel(${JSON.stringify({ modelDirectory: golden.directory, cacheDirectory, encoding: "float32", threads: 1 })});
-    process.exitCode = 7;`.replace(/"threads":1/, '"threads":1,"onProgress":()=>{}');
-  const child = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+  const opening = { modelDirectory: golden.directory, cacheDirectory, encoding: "float32", threads: 1 };
+  const child = runApart(
+    `await openWebgpuModel({ ...${JSON.stringify(opening)}, onProgress() {} }); process.exitCode = 7;`,
+  );
   assert.equal(child.status, 7, child.stderr);
+});
+
+test("without an adapter the engine says so and ends", { skip: process.platform !== "linux" }, () => {
+  const nowhere = { VK_ICD_FILENAMES: "/nowhere.json", VK_DRIVER_FILES: "/nowhere.json" };
+  const child = runApart(
+    `await startEngine(${JSON.stringify(options)}, () => {}).catch(({ code, message }) => console.log(code, message));`,
+    nowhere,
+  );
+  assert.match(child.stdout, /^device_not_available WebGPU does not open: .*--device cpu/);
+  assert.equal(child.status, 0, child.stderr);
 });
 
 test("a device that fails a run and every one after it ends the runner", async () => {
