@@ -20,7 +20,7 @@ import { SiteAdapter } from "../site-adapter.ts";
 import { AdapterBank, slotLoadCounter } from "./adapter-bank.ts";
 import { decodeAdapterFeeds, prefillAdapterFeeds } from "./adapter-feeds.ts";
 import { bytesPerToken } from "./kv-arena.ts";
-import { indexes, KvFeeds } from "./kv-feeds.ts";
+import { indexes, KvFeeds, wantedTokens } from "./kv-feeds.ts";
 import { type KvGroup, type KvSequence, KvStore } from "./kv-store.ts";
 import { PrefixCache, type PrefixPlace, prefixBlockTokens } from "./prefix-cache.ts";
 import { lengthMatters } from "./prefix-scaling.ts";
@@ -367,9 +367,4 @@ export class CpuRunner implements ModelRunner {
     if (sequence === undefined) throw new RangeError(`sequence ${id} is not open`);
     return sequence;
   }
-}
-
-function wantedTokens(logits: PrefillChunk["logits"], count: number): number[] {
-  if (logits === "all") return indexes(count);
-  return logits === "last" ? [count - 1] : [];
 }

@@ -2,6 +2,7 @@
 
 import { inputNames } from "../forward-graph.ts";
 import type { ModelConfig } from "../model-config.ts";
+import type { PrefillChunk } from "../model-runner.ts";
 import { RotaryTable } from "../rotary.ts";
 import { type Feeds, floatTensor, indexTensor } from "../session.ts";
 import { fillDecodeMask, fillPrefillMask } from "./attention-mask.ts";
@@ -90,4 +91,10 @@ export class KvFeeds {
 /** 0, 1, ..., count - 1 */
 export function indexes(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index);
+}
+
+/** Which of a chunk's tokens have logits. */
+export function wantedTokens(logits: PrefillChunk["logits"], count: number): number[] {
+  if (logits === "all") return indexes(count);
+  return logits === "last" ? [count - 1] : [];
 }

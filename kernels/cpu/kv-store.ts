@@ -3,6 +3,7 @@
 // running it together with longer rows is cheaper (row-groups.ts) and memory is left for that.
 
 import { KvMemoryError } from "../errors.ts";
+import { KvBudget } from "../kv-budget.ts";
 import { bytesPerToken, KvArena, type KvRow, type KvShape, pieceCount } from "./kv-arena.ts";
 import { bucketCapacities, capacityFor } from "./kv-buckets.ts";
 import { KvMove } from "./kv-move.ts";
@@ -32,6 +33,7 @@ export class KvStore {
   readonly #capacities: readonly number[];
   readonly #arenas = new Map<number, KvArena>(); // by capacity
   readonly #sequences = new Set<KvSequence>();
+  readonly #budget: KvBudget;
   readonly #scratch: KvScratch;
   #move: { readonly sequence: KvSequence; readonly move: KvMove } | null = null;
 
@@ -40,23 +42,17 @@ export class KvStore {
     this.#options = options;
     this.#capacities = bucketCapacities(options.maxContext);
     this.#scratch = new KvScratch(options.shape);
-    const least = this.bytesOf(options.maxContext);
-    if (options.maxBytes < least) {
-      throw new KvMemoryError(
-        "kv_budget_too_small",
-        `one sequence of ${options.maxContext} tokens needs ${least} bytes of keys and values, more than the ${options.maxBytes} allowed; raise --max-kv-bytes or lower --max-context`,
-      );
-    }
+    this.#budget = new KvBudget(options, this.#capacities, this.#sequences);
   }
 
   /** What a sequence of so many tokens takes from the budget. */
   bytesOf(tokens: number): number {
-    return capacityFor(this.#capacities, tokens) * bytesPerToken(this.#options.shape);
+    return this.#budget.bytesOf(tokens);
   }
 
   /** Promised to the open sequences; at most the budget. */
   get usedBytes(): number {
-    return [...this.#sequences].reduce((sum, { reserved }) => sum + this.bytesOf(reserved), 0);
+    return this.#budget.usedBytes;
   }
 
   get usedTokens(): number {
@@ -71,7 +67,7 @@ export class KvStore {
   /** @throws KvMemoryError `kv_memory_exhausted`; nothing has changed then */
   open(tokens: number): KvSequence {
     const capacity = capacityFor(this.#capacities, tokens);
-    this.#checkBudget(this.bytesOf(tokens), 1);
+    this.#budget.checkOpen(tokens);
     this.#makeRoom(capacity, 0);
     const sequence = { row: this.#addRow(capacity), reserved: tokens };
     this.#sequences.add(sequence);
@@ -83,12 +79,7 @@ export class KvStore {
    * @throws KvMemoryError `kv_memory_exhausted`; no sequence has lost anything then
    */
   reserve(sequences: readonly KvSequence[], tokensOf: (sequence: KvSequence) => number): void {
-    const wanted = sequences.map((sequence) => Math.max(sequence.reserved, tokensOf(sequence)));
-    const more = sequences.reduce(
-      (sum, { reserved }, index) => sum + this.bytesOf(wanted[index]!) - this.bytesOf(reserved),
-      0,
-    );
-    if (more > 0) this.#checkBudget(more, sequences.length);
+    const wanted = this.#budget.promise(sequences, tokensOf);
     for (const [index, sequence] of sequences.entries()) {
       const { reserved } = sequence;
       sequence.reserved = wanted[index]!;
@@ -278,16 +269,6 @@ export class KvStore {
         { cause },
       );
     }
-  }
-
-  #checkBudget(moreBytes: number, sequences: number): void {
-    const { maxBytes } = this.#options;
-    const { usedBytes } = this;
-    if (usedBytes + moreBytes <= maxBytes) return;
-    throw new KvMemoryError(
-      "kv_memory_exhausted",
-      `${sequences} sequence(s) need ${moreBytes} more bytes of keys and values and ${maxBytes - usedBytes} of ${maxBytes} are free; wait for a sequence to finish, or raise --max-kv-bytes`,
-    );
   }
 }
 

@@ -3,9 +3,9 @@
 // front, because a view of a buffer begins at its beginning. A row is written whole when it is taken, so that nothing
 // of its last owner is left, be it infinite.
 
-import { bytesPerToken, type KvShape } from "../cpu/kv-arena.ts";
+import type { KvShape } from "../cpu/kv-arena.ts";
 import { capacityFor } from "../cpu/kv-buckets.ts";
-import { KvMemoryError } from "../errors.ts";
+import { KvBudget } from "../kv-budget.ts";
 import { disposeKv, type GpuKvMoves, type KvBuffers } from "./gpu-kv-moves.ts";
 
 export type GpuKvSequence = {
@@ -40,29 +40,24 @@ export class GpuKvStore {
   readonly #capacities: readonly number[];
   readonly #arenas = new Map<number, GpuKvArena>(); // by capacity
   readonly #sequences = new Set<GpuKvSequence>();
+  readonly #budget: KvBudget;
 
   /** @throws KvMemoryError `kv_budget_too_small` where one sequence of the whole context would not fit */
   constructor(options: GpuKvStoreOptions, moves: GpuKvMoves) {
     this.#options = options;
     this.#moves = moves;
     this.#capacities = capacitiesUpTo(options.maxContext);
-    const least = this.bytesOf(options.maxContext);
-    if (options.maxBytes < least) {
-      throw new KvMemoryError(
-        "kv_budget_too_small",
-        `one sequence of ${options.maxContext} tokens needs ${least} bytes of keys and values, more than the ${options.maxBytes} allowed; raise --max-kv-bytes or lower --max-context`,
-      );
-    }
+    this.#budget = new KvBudget(options, this.#capacities, this.#sequences);
   }
 
   /** What a sequence of so many tokens takes from the budget. */
   bytesOf(tokens: number): number {
-    return capacityFor(this.#capacities, tokens) * bytesPerToken(this.#options.shape);
+    return this.#budget.bytesOf(tokens);
   }
 
   /** Promised to the open sequences; at most the budget. */
   get usedBytes(): number {
-    return [...this.#sequences].reduce((sum, { reserved }) => sum + this.bytesOf(reserved), 0);
+    return this.#budget.usedBytes;
   }
 
   get usedTokens(): number {
@@ -71,7 +66,7 @@ export class GpuKvStore {
 
   /** Takes nothing of the device yet. @throws KvMemoryError `kv_memory_exhausted`; nothing has changed then */
   open(tokens: number): GpuKvSequence {
-    this.#checkBudget(this.bytesOf(tokens), 1);
+    this.#budget.checkOpen(tokens);
     const sequence: GpuKvSequence = { length: 0, reserved: tokens, own: null, row: null };
     this.#sequences.add(sequence);
     return sequence;
@@ -82,12 +77,7 @@ export class GpuKvStore {
    * @throws KvMemoryError `kv_memory_exhausted`; nothing has changed then
    */
   reserve(sequences: readonly GpuKvSequence[], tokensOf: (sequence: GpuKvSequence) => number): void {
-    const wanted = sequences.map((sequence) => Math.max(sequence.reserved, tokensOf(sequence)));
-    const more = sequences.reduce(
-      (sum, { reserved }, index) => sum + this.bytesOf(wanted[index]!) - this.bytesOf(reserved),
-      0,
-    );
-    if (more > 0) this.#checkBudget(more, sequences.length);
+    const wanted = this.#budget.promise(sequences, tokensOf);
     for (const [index, sequence] of sequences.entries()) sequence.reserved = wanted[index]!;
   }
 
@@ -198,16 +188,6 @@ export class GpuKvStore {
       disposeKv(kv);
       this.#arenas.delete(capacity);
     }
-  }
-
-  #checkBudget(moreBytes: number, sequences: number): void {
-    const { maxBytes } = this.#options;
-    const { usedBytes } = this;
-    if (usedBytes + moreBytes <= maxBytes) return;
-    throw new KvMemoryError(
-      "kv_memory_exhausted",
-      `${sequences} sequence(s) need ${moreBytes} more bytes of keys and values and ${maxBytes - usedBytes} of ${maxBytes} are free; wait for a sequence to finish, or raise --max-kv-bytes`,
-    );
   }
 }
 

@@ -5,7 +5,7 @@
 import { type AdapterTargets, type DecodedAdapter, modulesOf } from "../adapter.ts";
 import { slotLoadCounter } from "../cpu/adapter-bank.ts";
 import { bytesPerToken } from "../cpu/kv-arena.ts";
-import { indexes, KvFeeds } from "../cpu/kv-feeds.ts";
+import { indexes, KvFeeds, wantedTokens } from "../cpu/kv-feeds.ts";
 import { AdapterError, CotenantError } from "../errors.ts";
 import { outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
@@ -144,7 +144,7 @@ export class WebgpuRunner implements ModelRunner {
     const past = sequence.length;
     this.#kv.reserve([sequence], () => Math.max(past + count, this.#withNextToken(promptLength)));
     const kv = await this.#kv.takeOut(sequence);
-    const wanted = chunk.logits === "all" ? indexes(count) : chunk.logits === "last" ? [count - 1] : [];
+    const wanted = wantedTokens(chunk.logits, count);
     const runs = [{ position: past, count, length: promptLength }];
     const adapterFeeds = await prefillFeeds(this.#prefillBank, { version, tokens: count }, this.#adapters);
     const outputs = await this.#run({ ids, runs, wanted, kv }, adapterFeeds);

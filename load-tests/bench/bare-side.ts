@@ -1,6 +1,6 @@
 // The session alone on a bench's inputs: what it takes without masks, sampling and messages.
 
-import { openBaseModel } from "../../kernels/base-model.ts";
+import { type BaseModel, openBaseModel } from "../../kernels/base-model.ts";
 import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
 import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
@@ -14,8 +14,8 @@ export type BareSide = {
 };
 
 /** @param profilePrefix where the runtime's profile goes; without it there is none */
-export async function openBare(setting: BenchSetting, profilePrefix?: string): Promise<BareSide> {
-  const base = await openBaseModel({
+export function openBase(setting: BenchSetting, profilePrefix?: string): Promise<BaseModel> {
+  return openBaseModel({
     modelDirectory: setting.model,
     cacheDirectory: setting.cache,
     encoding: setting.quantize === "none" ? "float32" : setting.quantize,
@@ -23,6 +23,11 @@ export async function openBare(setting: BenchSetting, profilePrefix?: string): P
     onProgress: () => undefined,
     ...(profilePrefix === undefined ? {} : { profilePrefix }),
   });
+}
+
+/** @param profilePrefix where the runtime's profile goes; without it there is none */
+export async function openBare(setting: BenchSetting, profilePrefix?: string): Promise<BareSide> {
+  const base = await openBase(setting, profilePrefix);
   const runner = new CpuRunner(base, { maxRows: setting.rows, maxContext: base.config.maxPositions });
   for (const [index, version] of versionsOf(setting).entries()) {
     runner.addAdapter(version, randomAdapter(adapterTargets(base.config), setting.rank, index));

@@ -4,8 +4,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GraphFeature } from "../../kernels/adapter-sites.ts";
-import { openBaseModel } from "../../kernels/base-model.ts";
 import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
+import { openBase } from "../bench/bare-side.ts";
 import type { BenchSetting } from "../bench/bench-setting.ts";
 import { sessionProfile } from "../profile/operator-times.ts";
 
@@ -17,14 +17,7 @@ export async function countNodes(
 ): Promise<NodeCount> {
   const directory = mkdtempSync(join(tmpdir(), "cotenant-nodes-"));
   try {
-    const base = await openBaseModel({
-      modelDirectory: setting.model,
-      cacheDirectory: setting.cache,
-      encoding: setting.quantize === "none" ? "float32" : setting.quantize,
-      threads: setting.threads,
-      onProgress: () => undefined,
-      profilePrefix: join(directory, "session"),
-    });
+    const base = await openBase(setting, join(directory, "session"));
     await base.offer(new Set(features));
     const runner = new CpuRunner(base, { maxRows: 1, maxContext: 64 });
     runner.open("0", { adapterVersion: null, prefix: null });

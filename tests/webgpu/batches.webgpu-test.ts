@@ -19,7 +19,7 @@ import {
   temporaryCache,
 } from "../golden/golden-case.ts";
 import { randomAdapter } from "../golden/random-adapters.ts";
-import { openWebgpuGolden } from "./open-golden.ts";
+import { openWebgpuGolden, unservedAdapter } from "./open-golden.ts";
 
 const tolerance = 2e-4; // on log-probabilities, float32
 const golden = goldenCase("llama");
@@ -170,14 +170,7 @@ test("a version that replaces another serves its own weights", async () => {
 });
 
 test("kinds that the device does not serve are refused by name", () => {
-  const scaled = {
-    kind: "scale",
-    layer: 0,
-    projection: "o",
-    scale: new Float32Array(64),
-    shift: null,
-  } as const;
-  assert.throws(() => runner.addAdapter("scaled", { modules: [scaled] }), {
+  assert.throws(() => runner.addAdapter("scaled", unservedAdapter), {
     code: "adapter_kind_not_on_device",
     message: /scale modules/,
   });

@@ -15,6 +15,7 @@ import { startEngine } from "../../scheduler/engine-client.ts";
 import { requestOf } from "../../scheduler/generation-request-fixture.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { goldenAdapter, goldenCase, temporaryCache } from "../golden/golden-case.ts";
+import { unservedAdapter } from "./open-golden.ts";
 
 const golden = goldenCase("llama");
 const cacheDirectory = temporaryCache();
@@ -57,14 +58,7 @@ test("base and adapters decode together as transformers does", async () => {
     found,
     runs.map((run) => golden.runs[run]!.greedy.slice(0, steps)),
   );
-  const scaled = {
-    kind: "scale",
-    layer: 0,
-    projection: "o",
-    scale: new Float32Array(64),
-    shift: null,
-  } as const;
-  await assert.rejects(engine.addAdapter("scaled", { modules: [scaled] }), {
+  await assert.rejects(engine.addAdapter("scaled", unservedAdapter), {
     code: "adapter_kind_not_on_device",
   });
   assert.ok(engine.stats.busBytes > 0);

@@ -1,5 +1,6 @@
 // A golden checkpoint on WebGPU, with its adapters, as the tests of this folder use it.
 
+import type { DecodedAdapter } from "../../kernels/adapter.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
 import { openWebgpuModel } from "../../kernels/webgpu/webgpu-model.ts";
 import { WebgpuRunner } from "../../kernels/webgpu/webgpu-runner.ts";
@@ -31,3 +32,8 @@ export async function openWebgpuGolden(
   for (const name of ["wide", "narrow"]) runner.addAdapter(name, goldenAdapter(golden, name, model.base));
   return runner;
 }
+
+/** Of a kind that this device refuses. */
+export const unservedAdapter: DecodedAdapter = {
+  modules: [{ kind: "scale", layer: 0, projection: "o", scale: new Float32Array(64), shift: null }],
+};
