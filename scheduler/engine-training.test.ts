@@ -84,7 +84,7 @@ test("a job beside requests gives what it gives alone, and changes no bit of the
 
 for (const name of ["mezo", "sparse-mezo"] as const) {
   test(`${name}: probes in the session that serves change no bit of any tenant, and none of theirs is changed`, async () => {
-    const spec = { method: { name, settings: { rank: 3 } }, epochs: 20, checkpointSteps: 30 };
+    const spec = { method: { name, settings: { rank: 3 } }, epochs: 60, checkpointSteps: 30 };
     const own = told(await runJob(smallStart(spec), small));
     await engine.addAdapter(`${name}'s neighbour`, randomAdapter(small.targets, 9, 5));
     const both = async (id: string) => [
