@@ -8,6 +8,7 @@ import type { Tenant } from "../tenancy/tenant.ts";
 import { charged } from "../usage/charged.ts";
 import type { ChoicePiece, ChoicePlan } from "./choice.ts";
 import { leasedEngine } from "./leased-engine.ts";
+import { linkedController } from "./linked-controller.ts";
 import { type PlanInput, planChoices } from "./plan-choices.ts";
 import { runChoices } from "./run-choices.ts";
 import type { SamplingFields } from "./sampling-fields.ts";
@@ -67,13 +68,12 @@ export function prepareGeneration(
   const completionTokens = new TokenCount(fields.n ?? 1);
   record.completionTokens = completionTokens;
   const answerId = `${input.idPrefix}${id}`;
-  const leaving = new AbortController();
-  const cancelling = new AbortController();
-  const signal = AbortSignal.any([request.signal, leaving.signal]);
+  const leaving = linkedController(request.signal);
+  const cancelling = linkedController(leaving.signal);
   const pieces = runChoices(plans, {
     engine: leasedEngine(engine, adapters),
     text,
-    signal: AbortSignal.any([signal, cancelling.signal]),
+    signal: cancelling.signal,
     metrics: context.metrics,
   });
   const charge = {
@@ -84,7 +84,7 @@ export function prepareGeneration(
     mostCompletionTokens: plans.reduce((sum, { request: { maxTokens } }) => sum + maxTokens, 0),
     completionTokens,
     cachedPromptTokens: completionTokens.cachedPrompt,
-    signal: AbortSignal.any([signal, cancelling.signal]),
+    signal: cancelling.signal,
   };
   return {
     head: {
@@ -100,7 +100,7 @@ export function prepareGeneration(
       { id: answerId, tenantId: tenant.id, cancelling },
     ),
     withLogprobs: input.logprobs !== null,
-    signal,
+    signal: leaving.signal,
     abort: () => leaving.abort(),
     completionTokens,
   };

@@ -2,6 +2,7 @@
 
 import type { GenerationMeter, Metrics } from "../metrics.ts";
 import { type ChoicePlan, type ChoiceRunner, type EnginePiece, generateChoice } from "./choice.ts";
+import { linkedController } from "./linked-controller.ts";
 import { merge } from "./merge.ts";
 
 export type ChoicesRunner = ChoiceRunner & { readonly metrics: Pick<Metrics, "startGeneration"> };
@@ -11,10 +12,9 @@ export async function* runChoices(
   plans: readonly ChoicePlan[],
   runner: ChoicesRunner,
 ): AsyncGenerator<readonly [index: number, piece: EnginePiece]> {
-  const leaving = new AbortController();
-  const signal = AbortSignal.any([runner.signal, leaving.signal]);
+  const leaving = linkedController(runner.signal);
   try {
-    yield* merge(plans.map((plan) => metered(plan, { ...runner, signal })));
+    yield* merge(plans.map((plan) => metered(plan, { ...runner, signal: leaving.signal })));
   } finally {
     leaving.abort();
   }
