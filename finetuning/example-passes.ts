@@ -1,24 +1,14 @@
-// A step's examples as passes through the base: which go together, and what their loss is. Methods with and without
-// gradients share it, and so does validation.
+// A set of examples as passes through the base: which go together. Methods with and without gradients share it, and so
+// does validation.
 
-import type { TrainingSequence } from "../kernels/training/token-layout.ts";
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
-import type { PassGradients, PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
+import type { PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
+import { ExamplePass, type WeightedSequence } from "./example-pass.ts";
 import type { ForwardPasses } from "./forward-passes.ts";
-import type { Measured, TrainingExamples, TrainingSpec } from "./job.ts";
+import type { TrainingExamples, TrainingSpec } from "./job.ts";
 import { objectives } from "./objectives/index.ts";
-import type { Evaluation, Objective } from "./objectives/objective.ts";
-
-/** Sums over examples; `measuredOf` makes means of them. */
-export type Totals = {
-  readonly loss: number;
-  readonly weight: number;
-  readonly examples: number;
-  readonly tokens: number;
-  readonly metrics: Readonly<Record<string, number>>;
-};
-
-type WeightedSequence = TrainingSequence & { readonly weights: readonly number[] }; // [scored]
+import type { Objective } from "./objectives/objective.ts";
+import { addTotals, noExamples, type Totals } from "./totals.ts";
 
 export type ExamplePassesOptions = {
   readonly kernel: TrainingKernel; // for gradients
@@ -123,156 +113,11 @@ export class ExamplePasses {
   }
 }
 
-type ExamplePassParts = {
-  readonly kernel: TrainingKernel;
-  readonly forward: ForwardPasses;
-  readonly windowTokens: number;
-  readonly objective: Objective;
-  readonly sequences: readonly WeightedSequence[];
-};
-
-export type MeasuredPass = {
-  /** The loss' sums, forward only. */
-  measure(modules: readonly PassModule[]): Generator<TrainingUnit, Totals, void>;
-};
-
-export class ExamplePass implements MeasuredPass {
-  readonly tokens: number;
-  readonly #parts: ExamplePassParts;
-  /** [scored], of the base, once it was needed. Whoever knows it may say so before. */
-  reference: Float64Array | null = null;
-
-  constructor(parts: ExamplePassParts) {
-    this.#parts = parts;
-    this.tokens = parts.sequences.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
-  }
-
-  get sequences(): readonly TrainingSequence[] {
-    return this.#parts.sequences;
-  }
-
-  *measure(modules: readonly PassModule[]): Generator<TrainingUnit, Totals, void> {
-    const [totals] = yield* this.measureEach([modules]);
-    return totals!;
-  }
-
-  /** The loss' sums with each of the adapters. */
-  *measureEach(
-    adapters: readonly (readonly PassModule[])[],
-  ): Generator<TrainingUnit, readonly Totals[], void> {
-    const reference = yield* this.#needed();
-    const logprobs = yield* this.#parts.forward(this.#parts.sequences, adapters);
-    return logprobs.map((own) => this.#totals(this.#evaluate(own, reference)));
-  }
-
-  /**
-   * Adds the gradients of the loss' sum.
-   * @param firstLayer below which nothing is trained
-   */
-  *differentiate(
-    modules: readonly PassModule[],
-    gradients: PassGradients,
-    firstLayer: number,
-  ): Generator<TrainingUnit, Totals, void> {
-    const reference = yield* this.#needed();
-    const { kernel, sequences, windowTokens } = this.#parts;
-    const pass = kernel.pass(sequences, {
-      modules,
-      train: true,
-      firstTrainedLayer: firstLayer,
-      windowTokens,
-    });
-    yield* pass.forward();
-    const evaluation = this.#evaluate(pass.logprobs(), reference);
-    yield* pass.backward(evaluation.slopes, gradients);
-    return this.#totals(evaluation);
-  }
-
-  /** The reference's log-probabilities, where the objective compares with them: computed once. */
-  *#needed(): Generator<TrainingUnit, Float64Array | null, void> {
-    const { objective, forward, sequences } = this.#parts;
-    if (objective.needsReference && this.reference === null) {
-      [this.reference = null] = yield* forward(sequences, [[]]);
-    }
-    return this.reference;
-  }
-
-  #evaluate(logprobs: Float64Array, reference: Float64Array | null): Evaluation {
-    let at = 0;
-    const scored = this.#parts.sequences.map(({ weights }) => {
-      const from = at;
-      at += weights.length;
-      return {
-        weights,
-        logprobs: logprobs.subarray(from, at),
-        reference: reference?.subarray(from, at) ?? null,
-      };
-    });
-    return this.#parts.objective.evaluate(scored);
-  }
-
-  #totals({ loss, weight, metrics }: Evaluation): Totals {
-    const { objective, sequences } = this.#parts;
-    const examples = sequences.length / objective.sequencesPerExample;
-    return { loss, weight, metrics, examples, tokens: this.tokens };
-  }
-}
-
 export function exampleCount(
   { ends }: TrainingExamples,
   { objective }: Pick<TrainingSpec, "objective">,
 ): number {
   return ends.length / objectives[objective.name](objective).sequencesPerExample;
-}
-
-export function addTotals(one: Totals | null, other: Totals): Totals {
-  if (one === null) return other;
-  return {
-    loss: one.loss + other.loss,
-    weight: one.weight + other.weight,
-    examples: one.examples + other.examples,
-    tokens: one.tokens + other.tokens,
-    metrics: Object.fromEntries(
-      Object.entries(one.metrics).map(([name, value]) => [name, value + other.metrics[name]!]),
-    ),
-  };
-}
-
-export function measuredOf({ loss, weight, examples, metrics }: Totals): Measured {
-  const means = Object.entries(metrics).map(([name, sum]) => [name, sum / examples]);
-  return { loss: loss / weight, metrics: Object.fromEntries(means) };
-}
-
-/** The examples' means, forward only. */
-export function* measureAll(
-  passes: readonly MeasuredPass[],
-  modules: readonly PassModule[],
-): Generator<TrainingUnit, Totals, void> {
-  let totals: Totals | null = null;
-  for (const pass of passes) totals = addTotals(totals, yield* pass.measure(modules));
-  if (totals === null) throw noExamples();
-  return totals;
-}
-
-/** The examples' means with each of the adapters, forward only. */
-export function* measureEach(
-  passes: readonly ExamplePass[],
-  adapters: readonly (readonly PassModule[])[],
-): Generator<TrainingUnit, Measured[], void> {
-  const totals: (Totals | null)[] = adapters.map(() => null);
-  for (const pass of passes) {
-    for (const [index, own] of (yield* pass.measureEach(adapters)).entries()) {
-      totals[index] = addTotals(totals[index]!, own);
-    }
-  }
-  return totals.map((own) => {
-    if (own === null) throw noExamples();
-    return measuredOf(own);
-  });
-}
-
-function noExamples(): RangeError {
-  return new RangeError("there are no examples to measure");
 }
 
 /**

@@ -2,36 +2,36 @@
 // some adapters. Which of the two a job measures with is its method's say.
 
 import type { DecodedAdapter } from "../kernels/adapter.ts";
-import type { ForwardProbes } from "../kernels/forward-probes.ts";
+import type { ForwardProbes, TokenScores } from "../kernels/forward-probes.ts";
 import type { TrainedModule } from "../kernels/training/low-rank-parameters.ts";
 import type { TrainingSequence } from "../kernels/training/token-layout.ts";
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
 import { scaled } from "./methods/low-rank/low-rank-trainable.ts";
 
-/** @returns log-probabilities of the scored tokens, [adapters][scored] */
+/** @returns [adapters] */
 export type ForwardPasses = (
   sequences: readonly TrainingSequence[],
   adapters: readonly (readonly PassModule[])[],
-) => Generator<TrainingUnit, readonly Float64Array[], void>;
+) => Generator<TrainingUnit, readonly TokenScores[], void>;
 
 /** One adapter after another. */
 export function kernelPasses(kernel: TrainingKernel, windowTokens: number): ForwardPasses {
   return function* (sequences, adapters) {
-    const logprobs: Float64Array[] = [];
+    const scores: TokenScores[] = [];
     for (const modules of adapters) {
       const pass = kernel.pass(sequences, { modules, train: false, windowTokens });
       yield* pass.forward();
-      logprobs.push(pass.logprobs());
+      scores.push({ logprobs: pass.logprobs(), hits: pass.hits() });
     }
-    return logprobs;
+    return scores;
   };
 }
 
 /** All adapters, of low-rank modules, side by side. */
 export function servingPasses(probes: ForwardProbes, unitTokens: number): ForwardPasses {
   return (sequences, adapters) =>
-    probes.logprobs(sequences, { adapters: adapters.map(servedAdapter), unitTokens });
+    probes.scores(sequences, { adapters: adapters.map(servedAdapter), unitTokens });
 }
 
 function servedAdapter(modules: readonly PassModule[]): DecodedAdapter {

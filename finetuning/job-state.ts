@@ -10,16 +10,18 @@ export type SkippedSteps = { readonly total: number; readonly inRow: number };
 export type JobProgress = {
   readonly step: number; // steps that are done
   readonly isPrepared: boolean;
+  readonly checkedStep: number; // the last one whose validation and checkpoint were reported
   readonly skipped: SkippedSteps;
 };
 
 const flatName = "values";
 
 export function checkpointOf({ trainable, stepper }: Prepared, progress: JobProgress): JobCheckpoint {
-  const { step, isPrepared, skipped } = progress;
+  const { step, isPrepared, checkedStep, skipped } = progress;
   const own: State = {
     values: {
       isPrepared: Number(isPrepared),
+      checkedStep,
       "skipped.total": skipped.total,
       "skipped.inRow": skipped.inRow,
     },
@@ -58,7 +60,8 @@ export function restoreCheckpoint({ trainable, stepper }: Prepared, checkpoint: 
     total: stateValue(own.values, "skipped.total"),
     inRow: stateValue(own.values, "skipped.inRow"),
   };
-  return { step: checkpoint.step, isPrepared, skipped };
+  const { checkedStep = checkpoint.step } = own.values; // before there was one, a pause left nothing to be validated
+  return { step: checkpoint.step, isPrepared, checkedStep, skipped };
 }
 
 /** What a checkpoint holds of one owner: "trainable" or "stepper". */

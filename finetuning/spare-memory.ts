@@ -2,8 +2,9 @@
 
 import type { SpareMemory } from "../kernels/training/training-kernel.ts";
 
-export type JobMemory = {
+export type SpendingJob = {
   readonly bytes: number; // that it cannot do without
+  readonly backward: boolean; // else it uses nothing that memory is spent on
   readonly keepableBytes: number; // of a pass, for what would else be recomputed
 };
 
@@ -11,11 +12,12 @@ export type JobMemory = {
 const keptShare = 3 / 4;
 
 /** @throws RangeError where the jobs alone need more */
-export function spareMemory(memoryBytes: number, jobs: readonly JobMemory[]): SpareMemory {
+export function spareMemory(memoryBytes: number, jobs: readonly SpendingJob[]): SpareMemory {
   const spareBytes = memoryBytes - jobs.reduce((sum, { bytes }) => sum + bytes, 0);
   if (spareBytes < 0) throw new RangeError("the jobs need more than the memory that there is");
-  if (jobs.length === 0) return { keptBytes: 0, widenedBytes: 0 };
-  const keepableBytes = Math.max(...jobs.map((job) => job.keepableBytes));
-  const keptBytes = Math.floor(Math.min(keepableBytes, (keptShare * spareBytes) / jobs.length));
-  return { keptBytes, widenedBytes: spareBytes - jobs.length * keptBytes };
+  const spending = jobs.filter(({ backward }) => backward);
+  if (spending.length === 0) return { keptBytes: 0, widenedBytes: 0 };
+  const keepableBytes = Math.max(...spending.map((job) => job.keepableBytes));
+  const keptBytes = Math.floor(Math.min(keepableBytes, (keptShare * spareBytes) / spending.length));
+  return { keptBytes, widenedBytes: spareBytes - spending.length * keptBytes };
 }

@@ -15,6 +15,7 @@ type Work = {
   readonly unitMs?: number;
   readonly fail?: () => void; // called in each unit
   readonly checkpoints?: boolean; // one after each step
+  readonly backward?: boolean; // true unless given
 };
 
 const bytesPerToken = 10;
@@ -58,7 +59,10 @@ function startScene(
   }
   const options: TrainerOptions<typeof kernel> = {
     memoryBytes,
-    memoryOf: ({ id }) => Number(id.split(" ").at(-1)) || 0,
+    memoryOf: ({ id }) => ({
+      bytes: Number(id.split(" ").at(-1)) || 0,
+      backward: works[id]!.backward ?? true,
+    }),
     openKernel: async () => {
       kernels.opened++;
       return kernel;
@@ -314,6 +318,18 @@ test("memory that is spent on speed is given back before another job begins, pas
   assert.deepEqual(spent.at(-1), { keptBytes: 11, widenedBytes: 8 });
   await runUnits(trainer);
   assert.ok(log.indexOf("b 400") >= 2 && log.indexOf("b 400") < log.lastIndexOf("a 400"));
+});
+
+test("a job without gradients takes nothing of the memory that is spent on speed", async () => {
+  const works = { "forward 100": { steps: 9, backward: false }, "lora 400": { steps: 9 } };
+  const { trainer, start, spent } = startScene(works, 530);
+  start("forward 100");
+  await runUnits(trainer, 2);
+  assert.deepEqual(spent.at(-1), { keptBytes: 0, widenedBytes: 0 });
+  start("lora 400");
+  await runUnits(trainer, 2);
+  assert.deepEqual(spent.at(-1), { keptBytes: 22, widenedBytes: 8 }); // three quarters of the 30 that are left
+  await trainer.close();
 });
 
 test("jobs that come, go and are dropped never have more memory than there is, and none waits without need", async () => {

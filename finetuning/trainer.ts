@@ -9,6 +9,7 @@ import type { JobEvent, JobProblem, JobStart } from "./job.ts";
 import { LiftedCounters } from "./lifted-counters.ts";
 import { type MemoryClaim, nextForMemory } from "./memory-turns.ts";
 import { spareMemory } from "./spare-memory.ts";
+import type { JobMemory } from "./training-memory.ts";
 
 /** What the trainer needs of a TrainingJob. */
 export type RunnableJob = {
@@ -28,7 +29,7 @@ export type Report = (event: JobEvent) => void;
 
 export type TrainerOptions<Kernel extends SharedKernel> = {
   readonly memoryBytes: number; // of all jobs together
-  readonly memoryOf: (job: JobStart) => number; // bytes
+  readonly memoryOf: (job: JobStart) => Pick<JobMemory, "bytes" | "backward">;
   readonly openKernel: () => Promise<Kernel>;
   readonly openJob: (job: JobStart, context: { kernel: Kernel; report: Report }) => RunnableJob;
 };
@@ -51,7 +52,7 @@ export type TrainerStats = {
 type Entry = {
   readonly start: JobStart;
   readonly report: Report;
-  readonly bytes: number;
+  readonly memory: Pick<JobMemory, "bytes" | "backward">;
   opened: { readonly job: RunnableJob; readonly units: Generator<TrainingUnit, void, void> } | null;
   unit: TrainingUnit | null; // the next one
   keptBytes: number; // that its pass under way may hold
@@ -80,10 +81,10 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     }
     const { memoryBytes, memoryOf } = this.#options;
     try {
-      const bytes = memoryOf(start);
-      if (bytes > memoryBytes) return report(exceedsMemory(bytes, memoryBytes));
+      const memory = memoryOf(start);
+      if (memory.bytes > memoryBytes) return report(exceedsMemory(memory.bytes, memoryBytes));
       const own = { opened: null, unit: null, keptBytes: 0, untaken: 0, overtaken: 0 };
-      this.#waiting.set(start.id, { start, report, bytes, ...own });
+      this.#waiting.set(start.id, { start, report, memory, ...own });
     } catch (error) {
       return report(failureOf(error));
     }
@@ -132,7 +133,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
   }
 
   stats(): TrainerStats {
-    const memoryBytes = sum([...this.#running.values()].map(({ bytes }) => bytes));
+    const memoryBytes = sum([...this.#running.values()].map(({ memory }) => memory.bytes));
     return { jobs: this.#running.size, waitingJobs: this.#waiting.size, memoryBytes };
   }
 
@@ -203,13 +204,13 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
   #admit(): void {
     for (;;) {
       const running = [...this.#running.values()];
-      const freeBytes = this.#options.memoryBytes - sum(running.map(({ bytes }) => bytes));
+      const freeBytes = this.#options.memoryBytes - sum(running.map(({ memory }) => memory.bytes));
       const next = nextForMemory([...this.#waiting.values()].map(claimOf), running.map(claimOf), freeBytes);
       if (next === null) return;
       const entry = this.#waiting.get(next.id)!;
       const jobs = [...running, entry];
       this.#divide(jobs);
-      const held = sum(jobs.map(({ bytes, keptBytes }) => bytes + keptBytes));
+      const held = sum(jobs.map(({ memory, keptBytes }) => memory.bytes + keptBytes));
       if (held + this.#spare.widenedBytes > this.#options.memoryBytes) return; // until those passes have ended
       this.#waiting.delete(next.id);
       for (const id of next.overtaken) this.#waiting.get(id)!.overtaken++;
@@ -220,8 +221,8 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
 
   #divide(jobs: readonly Entry[]): void {
     const bytesPerToken = this.#kernel?.keptBytesPerToken ?? 0;
-    const needs = jobs.map(({ bytes, start }) => ({
-      bytes,
+    const needs = jobs.map(({ memory, start }) => ({
+      ...memory,
       keepableBytes: start.spec.passTokens * bytesPerToken,
     }));
     this.#spare = spareMemory(this.#options.memoryBytes, needs);
@@ -262,8 +263,8 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
   }
 }
 
-function claimOf({ start: { id, tenant }, bytes, overtaken }: Entry): MemoryClaim {
-  return { id, tenant, bytes, overtaken };
+function claimOf({ start: { id, tenant }, memory, overtaken }: Entry): MemoryClaim {
+  return { id, tenant, bytes: memory.bytes, overtaken };
 }
 
 function failed(code: string, message: string): JobEvent & JobProblem {

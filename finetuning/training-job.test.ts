@@ -92,7 +92,9 @@ test("paused amid a step's changes, the step is carried through and counts", asy
       events.map(({ type }) => type),
       ["preparing", "started", "step", "checkpoint", "paused"],
     );
-    assert.deepEqual(eventsOf(events, "checkpoint")[0], bare);
+    const { checkpoint, adapter } = eventsOf(events, "checkpoint")[0]!;
+    const values = { ...checkpoint.values, "job.checkedStep": 1 }; // a pause does not validate
+    assert.deepEqual({ type: "checkpoint", checkpoint: { ...checkpoint, values }, adapter }, bare);
   }
 });
 
@@ -266,6 +268,27 @@ test("validation is measured at every checkpoint, and does not change the traini
   );
 });
 
+test("a validation that a pause cut off is made up for, at the end too", async () => {
+  const given = { validation: randomExamples(5, 8) };
+  const spec = { checkpointSteps: 4 };
+  const whole = await run(spec, given);
+  const { length: steps } = eventsOf(whole, "step");
+  for (const step of [4, steps]) {
+    const first = await runJob(smallStart(spec, given), on, (events) => {
+      const last = events.at(-1)!;
+      return last.type === "step" && last.step === step; // the next units are the validation's
+    });
+    const { checkpoint } = eventsOf(first, "checkpoint").at(-1)!;
+    assert.equal(checkpoint.step, step);
+    const rest = await run(spec, { ...given, checkpoint });
+    assert.deepEqual(
+      [...eventsOf(first, "validation"), ...eventsOf(rest, "validation")],
+      eventsOf(whole, "validation"),
+    );
+    assert.deepEqual(eventsOf(rest, "checkpoint").at(-1), eventsOf(whole, "checkpoint").at(-1));
+  }
+});
+
 test("a job's own training examples, validated, have the loss that the next step sees", async () => {
   const training = randomExamples(4, 3);
   const spec = { checkpointSteps: 1, batchSize: 4, epochs: 3 };
@@ -273,6 +296,36 @@ test("a job's own training examples, validated, have the loss that the next step
   const validated = eventsOf(events, "validation").map(({ loss }) => loss);
   const seen = eventsOf(events, "step").map(({ loss }) => loss);
   for (const step of [0, 1]) assert.ok(Math.abs(validated[step]! - seen[step + 1]!) < 1e-5);
+});
+
+test("a pass' hits are the tokens than which no other is likelier", async () => {
+  const { vocabSize } = on.targets;
+  const start = [5, 9, 2];
+  const sequences = Array.from({ length: vocabSize }, (_, tokenId) => ({
+    tokenIds: [...start, tokenId],
+    scored: [start.length],
+  }));
+  const pass = on.kernel.pass(sequences, { modules: [], train: false });
+  for (const unit of pass.forward()) await unit.run();
+  const logprobs = pass.logprobs();
+  const likeliest = logprobs.indexOf(Math.max(...logprobs));
+  assert.deepEqual(
+    [...pass.hits().entries()].filter(([, hit]) => hit === 1).map(([tokenId]) => tokenId),
+    [likeliest],
+  );
+});
+
+test("accuracy is the share of the scored tokens' weight that is right: none at first, all once it is learned", async () => {
+  const training = examplesOf([{ tokens: [7, 11, 13, 17], weights: [0, 0, 1, 3] }]);
+  const spec = { batchSize: 1, epochs: 40, checkpointSteps: 40, warmupSteps: 0, learningRate: 0.05 };
+  const events = await run(spec, { training, validation: training });
+  const accuracies = eventsOf(events, "step").map(({ metrics }) => metrics.meanTokenAccuracy!);
+  assert.ok(
+    accuracies.every((accuracy) => [0, 0.25, 0.75, 1].includes(accuracy)),
+    `${accuracies}`,
+  );
+  assert.deepEqual([accuracies[0], accuracies.at(-1)], [0, 1]);
+  assert.equal(eventsOf(events, "validation")[0]!.metrics.meanTokenAccuracy, 1);
 });
 
 test("dpo: the loss starts at log 2, then falls, and margins rise", async () => {
@@ -293,6 +346,7 @@ test("dpo: the loss starts at log 2, then falls, and margins rise", async () => 
   assert.equal(steps.length, 12);
   assert.ok(Math.abs(steps[0]!.loss - Math.LN2) < 1e-6);
   assert.equal(steps[0]!.metrics.rewardMargin, 0);
+  assert.equal(steps[0]!.metrics.meanTokenAccuracy, undefined); // a likely answer may be the rejected one
   const { loss, metrics } = steps.at(-1)!;
   assert.ok(loss < 0.3 && metrics.rewardMargin! > 1 && metrics.preferred === 1, JSON.stringify(steps.at(-1)));
 });

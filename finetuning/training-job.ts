@@ -6,7 +6,7 @@ import type { ForwardProbes } from "../kernels/forward-probes.ts";
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { TrainingUnit } from "../kernels/training/training-pass.ts";
 import { ExampleOrder } from "./example-order.ts";
-import { ExamplePasses, measuredOf } from "./example-passes.ts";
+import { ExamplePasses } from "./example-passes.ts";
 import { kernelPasses, servingPasses } from "./forward-passes.ts";
 import type { JobEvent, JobProblem, JobStart } from "./job.ts";
 import { checkpointOf, type JobProgress, restoreCheckpoint } from "./job-state.ts";
@@ -36,7 +36,12 @@ export class TrainingJob {
   readonly #validation: ExamplePasses | null;
   readonly #prepared: Prepared;
   #changing: Changing | null = null; // from when a step's result is there until it counts
-  #progress: JobProgress = { step: 0, isPrepared: false, skipped: { total: 0, inRow: 0 } };
+  #progress: JobProgress = {
+    step: 0,
+    isPrepared: false,
+    checkedStep: 0,
+    skipped: { total: 0, inRow: 0 },
+  };
 
   /**
    * @throws SettingsError `training_settings_invalid`
@@ -66,14 +71,14 @@ export class TrainingJob {
   /** Each unit is to be run before the next is asked for. Ends after reporting `finished` or `paused`. */
   *units(): Generator<TrainingUnit, void, void> {
     const { trainable, stepper, prepare } = this.#prepared;
-    const { spec } = this.#start;
     const { steps } = this.#order;
     if (!this.#progress.isPrepared) {
       yield* prepare();
       this.#progress = { ...this.#progress, isPrepared: true };
     }
     this.#report({ type: "started", steps, parameters: trainable.flat.length });
-    if (this.#progress.step === steps) this.#reportCheckpoint(); // its adapter may not have been published yet
+    // The adapter of the last step may not have been published yet.
+    if (this.#progress.step === steps || this.#isUnchecked()) yield* this.#check();
     while (this.#progress.step < steps) {
       const index = this.#progress.step;
       const learningRate = this.#learningRate(index);
@@ -87,13 +92,24 @@ export class TrainingJob {
         this.#reportPause(problem);
         return;
       }
-      const done = index + 1;
-      if (done % spec.checkpointSteps === 0 || done === steps) {
-        yield* this.#validate();
-        this.#reportCheckpoint();
-      }
+      if (this.#isUnchecked()) yield* this.#check();
     }
     this.#report({ type: "finished" });
+  }
+
+  /** Whether the last step is one that is validated and checkpointed, and was not yet. */
+  #isUnchecked(): boolean {
+    const { step, checkedStep } = this.#progress;
+    return (
+      step > checkedStep && (step % this.#start.spec.checkpointSteps === 0 || step === this.#order.steps)
+    );
+  }
+
+  *#check(): Generator<TrainingUnit, void, void> {
+    const { step, checkedStep } = this.#progress;
+    if (checkedStep < step) yield* this.#validate();
+    this.#progress = { ...this.#progress, checkedStep: step };
+    this.#reportCheckpoint();
   }
 
   /** Reports the state after the last whole step, and that the job is paused; its units are to be dropped then. */
@@ -122,7 +138,7 @@ export class TrainingJob {
     this.#changing = null;
     const { step, skipped } = this.#progress;
     this.#progress = {
-      isPrepared: true,
+      ...this.#progress,
       step: step + 1,
       skipped: result.skipped
         ? { total: skipped.total + 1, inRow: skipped.inRow + 1 }

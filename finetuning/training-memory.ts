@@ -20,6 +20,7 @@ export type JobMemory = {
   readonly bytes: number; // with the examples
   readonly resultBytes: number; // of the numbers that are trained, as an adapter has them
   readonly checkpointBytes: number; // of its state on the disk, at most, without a log of its steps
+  readonly backward: boolean; // whether its steps have gradients
 };
 
 export type TrainingMemoryOptions = {
@@ -47,6 +48,7 @@ export function jobMemory(job: JobData, targets: AdapterTargets): JobMemory {
     resultBytes: floatBytes * trained,
     checkpointBytes:
       Math.ceil(floatBytes * (trained + frozen) + optimizerBytes(spec, size)) + checkpointNamesBytes,
+    backward: size.backward,
   };
 }
 
@@ -68,7 +70,7 @@ function optimizerBytes(
   return backward ? trained * optimizers[optimizer.name].stateBytesPerParameter : 0;
 }
 
-type JobData = Pick<JobStart, "spec" | "training" | "validation" | "from">;
+export type JobData = Pick<JobStart, "spec" | "training" | "validation" | "from">;
 
 /** Of a preference pair both sides together, as they are in one pass. */
 function longestExample({ ends }: TrainingExamples, sequences: number): number {
@@ -91,8 +93,6 @@ const headSliceRows = 4128;
 const scoreCopies = 4;
 /** What a unit makes of a token in and behind its projections, in times of the projections' widths. */
 const unitCopies = 3;
-/** Results are fresh arrays: so many windows' worth of them before the garbage collector comes. */
-const garbageUnits = 4;
 /** Names and counts of what a checkpoint holds, without what grows with the steps. */
 export const checkpointNamesBytes = 2 ** 17;
 /** Sessions, their graphs and what the runtime keeps for itself. */
@@ -142,7 +142,7 @@ function unitBytes(
 ): number {
   const heads = shapes.q.out / headDim;
   const widths = projections.reduce((sum, projection) => sum + shapes[projection].out, 0);
-  const activations = tokens * (widths * unitCopies + 8 * hiddenSize) * garbageUnits;
+  const activations = tokens * (widths * unitCopies + 8 * hiddenSize);
   return floatBytes * (activations + scoreCopies * heads * tokens * keys);
 }
 

@@ -21,13 +21,16 @@ export const sparseShapes = {
 } as const;
 export type SparseShape = keyof typeof sparseShapes;
 
+/** What slots belong to: a site, or the embeddings where the device looks them up. */
+export type SlotName = SiteName | "embedding";
+
 export const adapterInputs = {
-  tokens: (site: SiteName) => `adapter.${site}.tokens`, // [U, M, Q], which rows of x each slot reads
-  parts: (site: SiteName) => `adapter.${site}.parts`, // [B, R, S, 3], the slot, place and token of each row's parts
-  weights: (site: SiteName) => `adapter.${site}.weights`, // [B, R, 1, S]
-  rows: (site: SiteName) => `adapter.${site}.rows`, // [B, R, 1, 1], rows of y that change; no two alike
+  tokens: (site: SlotName) => `adapter.${site}.tokens`, // [U, M, Q], which rows of x each slot reads
+  parts: (site: SlotName) => `adapter.${site}.parts`, // [B, R, S, 3], the slot, place and token of each row's parts
+  weights: (site: SlotName) => `adapter.${site}.weights`, // [B, R, 1, S]
+  rows: (site: SlotName) => `adapter.${site}.rows`, // [B, R, 1, 1], rows of y that change; no two alike
   a: (layer: number, site: SiteName) => `bank.${layer}.${site}.a`, // [U, 1, r, in], or with the ranks last
-  b: (layer: number, site: SiteName) => `bank.${layer}.${site}.b`, // [U, 1, r, out]
+  b: (layer: number, site: SlotName) => `bank.${layer}.${site}.b`, // [U, 1, r, out]
   scale: (layer: number, site: SiteName) => `scale.${layer}.${site}`, // [1, R or 1, 1, out or 1]
   shift: (layer: number, site: SiteName) => `shift.${layer}.${site}`,
   // Sparse changes: N segments of w entries. With G = T, Q = 1 or G = 1, Q = T, inputs are rows of [G in, Q] and
@@ -65,10 +68,7 @@ export class AdapterGraph {
     const graph = this.#graph;
     for (const { name, layers, in: inWidth, out } of this.#sites.values()) {
       graph.input(adapterInputs.tokens(name), "int64", [`U_${name}`, `M_${name}`, `Q_${name}`]);
-      const [groups, rows, parts] = [`B_${name}`, `R_${name}`, `S_${name}`];
-      graph.input(adapterInputs.parts(name), "int64", [groups, rows, parts, 3]);
-      graph.input(adapterInputs.weights(name), "float32", [groups, rows, 1, parts]);
-      graph.input(adapterInputs.rows(name), "int64", [groups, rows, 1, 1]);
+      this.declareParts(name);
       for (let layer = 0; layer < layers; layer++) {
         const ranks = `r_${layer}_${name}`; // an adapter may differ from layer to layer
         const a = this.#ranksLast ? [inWidth, ranks] : [ranks, inWidth];
@@ -91,6 +91,18 @@ export class AdapterGraph {
         graph.input(adapterInputs.sparseShape(name, shape as SparseShape), "int64", [rank]);
       }
     }
+  }
+
+  protected declareParts(name: SlotName): void {
+    const [groups, rows, parts] = [`B_${name}`, `R_${name}`, `S_${name}`];
+    this.#graph.input(adapterInputs.parts(name), "int64", [groups, rows, parts, 3]);
+    this.#graph.input(adapterInputs.weights(name), "float32", [groups, rows, 1, parts]);
+    this.#graph.input(adapterInputs.rows(name), "int64", [groups, rows, 1, 1]);
+  }
+
+  /** @returns the hidden states that the first layer reads; where they come as an input, adapters are in them */
+  embed(hidden: string): string {
+    return hidden;
   }
 
   serves(site: SiteName): boolean {
@@ -127,10 +139,19 @@ export class AdapterGraph {
     const factors = [read!, adapterInputs.a(layer, site)];
     const [ranks] = this.#ranksLast
       ? graph.node("MatMul", factors)
-      : graph.contrib("FusedMatMul", factors, { attributes: { transB: 1 } }); // [U, M, Q, r]: a batch of U M products, so one row's bits do not depend on who shares the slot
-    const [delta] = graph.node("MatMul", [ranks!, adapterInputs.b(layer, site)]); // [U, M, Q, out]
-    const [parts] = graph.node("GatherND", [delta!, adapterInputs.parts(site)]); // [B, R, S, out]
-    return graph.node("MatMul", [adapterInputs.weights(site), parts!])[0]!;
+      : graph.contrib("FusedMatMul", factors, { attributes: { transB: 1 } }); // a batch of U M products, so one row's bits do not depend on who shares the slot
+    return this.written(ranks!, layer, site);
+  }
+
+  /**
+   * @param ranks what each slot read, [U, M, Q, r]
+   * @returns what goes on each changed row: [B, R, 1, out]
+   */
+  protected written(ranks: string, layer: number, name: SlotName): string {
+    const graph = this.#graph;
+    const [delta] = graph.node("MatMul", [ranks, adapterInputs.b(layer, name)]); // [U, M, Q, out]
+    const [parts] = graph.node("GatherND", [delta!, adapterInputs.parts(name)]); // [B, R, S, out]
+    return graph.node("MatMul", [adapterInputs.weights(name), parts!])[0]!;
   }
 
   /** No kind changes the head sparsely. */

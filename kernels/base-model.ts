@@ -81,7 +81,7 @@ type BaseModelParts = Pick<
 };
 
 /** Part of the cache key: raised when the data file's content changes for the same checkpoint. */
-const layoutVersion = 2;
+const layoutVersion = 3;
 
 export type CheckpointDescription = { readonly config: ModelConfig; readonly eosTokenIds: readonly number[] };
 

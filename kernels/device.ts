@@ -1,8 +1,10 @@
 // The contract of a device: it opens a checkpoint and gives a runner that serves it. A new device is one file in
 // kernels/devices and a line in its index; what a run computes is model-runner.ts's contract.
 
-import type { BaseModel, BaseModelOptions, PreparedBase } from "./base-model.ts";
+import type { BaseModelOptions, PreparedBase } from "./base-model.ts";
+import type { ForwardProbes } from "./forward-probes.ts";
 import type { ModelRunner } from "./model-runner.ts";
+import type { TrainingKernel } from "./training/training-kernel.ts";
 
 export type DeviceOptions = {
   readonly model: BaseModelOptions;
@@ -15,10 +17,19 @@ export type DeviceOptions = {
 export type OpenedDevice = {
   readonly base: Pick<PreparedBase, "config" | "fingerprint" | "eosTokenIds">;
   readonly runner: ModelRunner;
-  /** What finetuning computes with; null where the device trains nothing. */
-  readonly trainable: BaseModel | null;
+  readonly training: DeviceTraining;
   /** Rejected once the device is lost; pending otherwise. */
   readonly failure: Promise<never>;
+};
+
+/** What finetuning computes with. */
+export type DeviceTraining = {
+  readonly problem: string | null; // why no adapter can be trained on the base; null = one can
+  /** Of the base, in memory of the device's own as long as a kernel is open. */
+  readonly baseBytes: number;
+  /** @throws CotenantError `training_unsupported` */
+  readonly openKernel: () => Promise<TrainingKernel>;
+  readonly probes: (kernel: TrainingKernel) => ForwardProbes;
 };
 
 /** @throws CotenantError `device_not_available` where the machine has no such device */

@@ -5,7 +5,7 @@
 // heads, G = H / K, D head dimension. Hidden states and what linear maps make of them flow as [T, width].
 
 import { AdapterGraph, type GraphPlace } from "./adapter-graph.ts";
-import { adapterSites, type GraphFeatures } from "./adapter-sites.ts";
+import { type AdapterSite, adapterSites, type GraphFeatures } from "./adapter-sites.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { adapterTargets } from "./model-family.ts";
 import { GraphBuilder } from "./onnx/graph-builder.ts";
@@ -20,9 +20,11 @@ import { blockSize, blocksPerRow, packedRowBytes } from "./prepare/quantize-bloc
 
 /** Names of the graph's inputs but the adapters'; shapes as fed. */
 export const inputNames = {
-  hidden: "hidden", // [T, hidden], embeddings already scaled
+  hidden: "hidden", // [T, hidden], embeddings already scaled; with paired tokens T is R S or one more
+  tokenCount: "token_count", // [1], R S, where tokens are paired
+  attendedBeside: "attended_beside", // [T - R S, H D], what attention makes of the others, where tokens are paired
   positions: "positions", // [R, S], rows of cos and sin
-  cos: (rotary: number) => `cos.${rotary}`, // [T, rotated / 2]
+  cos: (rotary: number) => `cos.${rotary}`, // [R S, rotated / 2]
   sin: (rotary: number) => `sin.${rotary}`,
   mask: (windowed: boolean) => (windowed ? "mask.window" : "mask"), // [R, 1, 1, S = 1 ? 1 : G S, C + S], added
   scoreSplit: "score_split", // [C, S]
@@ -43,16 +45,32 @@ export type ForwardGraphOptions = {
   readonly layout: PreparedLayout;
   readonly dataFile: string;
   readonly features: GraphFeatures;
-  readonly ranksLast?: boolean; // banks of A as [U, 1, in, r], for devices without a product by a transposed factor
-  readonly exactActivations?: boolean; // quantized matrices are multiplied by activations that are not quantized
 };
 
 /** @returns the model as ONNX's protobuf; its weights lie in `dataFile` beside it */
-export function buildForwardGraph(options: ForwardGraphOptions): Uint8Array {
-  const builder = new ForwardBuilder(options);
-  builder.build(options.layout);
+export function buildForwardGraph({ layout, features, ...options }: ForwardGraphOptions): Uint8Array {
+  const adapters: BuilderOptions["adapters"] = (graph, sites) =>
+    new AdapterGraph(graph, sites, { features, ranksLast: false });
+  const builder = new ForwardBuilder({ ...options, adapters, pairedTokens: pairsTokens(layout) });
+  builder.build(layout);
   return builder.graph.finish();
 }
+
+/**
+ * Whether a run on the CPU has an even number of tokens: the runtime's quantized products round a last odd one otherwise
+ * (docs/quantization.md).
+ */
+export function pairsTokens({ head }: PreparedLayout): boolean {
+  return head.encoding !== "float32";
+}
+
+export type BuilderOptions = {
+  readonly config: ModelConfig;
+  readonly dataFile: string;
+  readonly adapters: (graph: GraphBuilder, sites: readonly AdapterSite[]) => AdapterGraph;
+  readonly exactActivations?: boolean; // quantized matrices are multiplied by activations that are not quantized
+  readonly pairedTokens?: boolean; // all but attention sees an even number of tokens
+};
 
 /** Of a layer's new tokens; queries scaled, queries and keys rotated. */
 export type NewHeads = { readonly queries: string; readonly keys: string; readonly values: string };
@@ -63,20 +81,21 @@ export class ForwardBuilder {
   protected readonly config: ModelConfig;
   readonly #adapters: AdapterGraph;
   readonly #accuracyLevel: number;
+  readonly #pairedTokens: boolean;
   readonly #newKeyValues: string[] = [];
 
-  constructor({ config, dataFile, features, ranksLast, exactActivations }: ForwardGraphOptions) {
+  constructor({ config, dataFile, adapters, exactActivations, pairedTokens }: BuilderOptions) {
     this.config = config;
     this.graph = new GraphBuilder(dataFile);
-    const sites = adapterSites(adapterTargets(config));
-    this.#adapters = new AdapterGraph(this.graph, sites, { features, ranksLast: ranksLast ?? false });
+    this.#adapters = adapters(this.graph, adapterSites(adapterTargets(config)));
     this.#accuracyLevel = exactActivations ? 0 : 4;
+    this.#pairedTokens = pairedTokens ?? false;
   }
 
   build(layout: PreparedLayout): void {
     const { graph } = this;
     this.#declareInputs();
-    let residual = this.embedded();
+    let residual = this.#adapters.embed(this.embedded());
     let addend: string | null = null; // what the layer before adds to the residual
     for (const [index, layer] of layout.layers.entries()) {
       const attention = this.#addAndNorm(residual, addend, layer.attentionNorm);
@@ -126,10 +145,15 @@ export class ForwardBuilder {
     const { graph } = this;
     graph.input(inputNames.positions, "int64", ["R", "S"]);
     for (const [index, rotary] of this.config.rotaries.entries()) {
-      graph.input(inputNames.cos(index), "float32", ["T", rotary.dimensions / 2]);
-      graph.input(inputNames.sin(index), "float32", ["T", rotary.dimensions / 2]);
+      graph.input(inputNames.cos(index), "float32", ["RS", rotary.dimensions / 2]);
+      graph.input(inputNames.sin(index), "float32", ["RS", rotary.dimensions / 2]);
     }
     graph.input(inputNames.headsShape, "int64", [4]);
+    if (this.#pairedTokens) {
+      graph.input(inputNames.tokenCount, "int64", [1]);
+      const { heads, headDim } = this.config;
+      graph.input(inputNames.attendedBeside, "float32", ["beside", heads * headDim]);
+    }
     graph.input(inputNames.logitRows, "int64", ["n"]);
     this.#adapters.declareInputs();
     this.declareState();
@@ -139,7 +163,7 @@ export class ForwardBuilder {
     const { graph } = this;
     const { heads, kvHeads, headDim } = this.config;
     const fused = this.#linear(normed, { layer, site: "qkv" }, weights.qkv, weights.qkvBias);
-    const [perHead] = graph.node("Reshape", [fused, inputNames.headsShape]);
+    const [perHead] = graph.node("Reshape", [this.#attending(fused), inputNames.headsShape]);
     const [headMajor] = graph.node("Transpose", [perHead!], { attributes: { perm: [0, 2, 1, 3] } });
     const split = graph.node("Split", [headMajor!, graph.integers([heads, kvHeads, kvHeads])], {
       outputs: 3,
@@ -153,8 +177,20 @@ export class ForwardBuilder {
       attributes: { perm: [0, 2, 1, 3] },
     });
     const flat = this.reshape(tokenMajor!, [-1, heads * headDim]);
-    const output = this.#linear(flat, { layer, site: "o" }, weights.o, weights.oBias);
+    const output = this.#linear(this.#withThoseBeside(flat), { layer, site: "o" }, weights.o, weights.oBias);
     return this.#optionalNorm(output, weights.attentionOutputNorm);
+  }
+
+  /** Without the token that only makes their number even. */
+  #attending(x: string): string {
+    if (!this.#pairedTokens) return x;
+    const { graph } = this;
+    return graph.node("Slice", [x, graph.integers([0]), inputNames.tokenCount, graph.integers([0])])[0]!;
+  }
+
+  #withThoseBeside(attended: string): string {
+    if (!this.#pairedTokens) return attended;
+    return this.graph.node("Concat", [attended, inputNames.attendedBeside], { attributes: { axis: 0 } })[0]!;
   }
 
   /**

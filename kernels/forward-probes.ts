@@ -11,10 +11,16 @@ export type ProbeOptions = {
   readonly unitTokens: number; // of a unit, over all rows
 };
 
+/** Of the scored tokens. */
+export type TokenScores = {
+  readonly logprobs: Float64Array; // [scored]
+  readonly hits: Uint8Array; // [scored], 1 where no other token is likelier
+};
+
 export interface ForwardProbes {
-  /** @returns log-probabilities of the scored tokens, [adapters][scored] */
-  logprobs(
+  /** @returns [adapters] */
+  scores(
     sequences: readonly TrainingSequence[],
     options: ProbeOptions,
-  ): Generator<TrainingUnit, readonly Float64Array[], void>;
+  ): Generator<TrainingUnit, readonly TokenScores[], void>;
 }

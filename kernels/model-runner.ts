@@ -3,23 +3,25 @@
 
 import type { DecodedAdapter } from "./adapter.ts";
 import type { Durations } from "./durations.ts";
-import type { RankedLogits } from "./sampling/ranked-logits.ts";
+import type { KnownLogits, LogitsQuery } from "./sampling/logits-query.ts";
 
 /** Logits of some tokens, in the order in which they were asked for. */
 export type Logits = {
   readonly count: number;
   readonly vocabSize: number;
   readonly data: Float32Array; // [count, vocabSize]; the caller may overwrite it, and has it until its next call
-  /** By token, where a device told the most likely ones instead: those have no row in `data`. */
-  readonly ranked?: readonly (RankedLogits | null)[];
+  /** By token, where a device told what was asked for instead: those have no row in `data`. */
+  readonly known?: readonly (KnownLogits | null)[];
 };
 
 export type DecodeEntry = {
   readonly sequence: SequenceId;
   readonly tokenId: number;
-  /** How many of the most likely next tokens suffice; the device may still tell all logits. */
-  readonly candidates?: number;
+  readonly query?: AskLogits;
 };
+
+/** What suffices of the logits, null where nothing less than all does; the device may still tell all of them. */
+export type AskLogits = () => LogitsQuery | null;
 
 export type SequenceId = string;
 
@@ -39,6 +41,7 @@ export type PrefillChunk = {
   readonly tokenIds: readonly number[]; // the next tokens of the sequence, at least one
   readonly promptLength: number; // of the whole prompt that this chunk is part of
   readonly logits: "none" | "last" | "all";
+  readonly query?: AskLogits; // of the last
 };
 
 export interface ModelRunner {

@@ -62,7 +62,7 @@ function startScene(t: { mock: { method: typeof test.mock.method } }, options: S
   }
   const trainer = new Trainer({
     memoryBytes: 100,
-    memoryOf: () => 10,
+    memoryOf: () => ({ bytes: 10, backward: true }),
     openKernel: async () => ({ keptBytesPerToken: 0, spend: () => {}, close: async () => {} }),
     openJob: ({ id }, { report }) => ({
       units: () => unitsOf(id, report),

@@ -1,18 +1,17 @@
 // The engine's thread: opens the base model on a device, then hands every message to the loop.
 
-import { availableParallelism } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
 import { Trainer } from "../finetuning/trainer.ts";
 import { TrainingJob } from "../finetuning/training-job.ts";
 import { jobMemory } from "../finetuning/training-memory.ts";
-import { type BaseModel, describeCheckpoint } from "../kernels/base-model.ts";
+import { describeCheckpoint } from "../kernels/base-model.ts";
 import { checkInvariance } from "../kernels/cpu/invariance-check.ts";
 import { prefixBlockTokens } from "../kernels/cpu/prefix-cache.ts";
-import { CpuProbes } from "../kernels/cpu/probes.ts";
+import type { OpenedDevice } from "../kernels/device.ts";
 import { openDevice } from "../kernels/devices/index.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
-import { TrainingKernel, untrainable } from "../kernels/training/training-kernel.ts";
+import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import { contextFor } from "./context-length.ts";
 import { EngineLoop } from "./loop.ts";
 import type { EngineOptions, FromEngine, ServedModel, ToEngine } from "./protocol.ts";
@@ -39,7 +38,7 @@ async function serve(options: EngineOptions): Promise<void> {
   const { modelDirectory, cacheDirectory, quantize, threads, maxRows } = options;
   const { maxKvBytes, prefixCacheBytes } = options.scheduling;
   const maxContext = contextFor(options.maxContext, describeCheckpoint(modelDirectory).config);
-  const { base, runner, trainable, name, note, failure } = await openDevice(options.device, {
+  const device = await openDevice(options.device, {
     model: {
       modelDirectory,
       cacheDirectory,
@@ -52,13 +51,14 @@ async function serve(options: EngineOptions): Promise<void> {
     maxKvBytes,
     prefixCacheBytes,
   });
+  const { base, runner, training, name, note, failure } = device;
   const { vocabSize } = base.config;
   const targets = adapterTargets(base.config);
   if (options.scheduling.batchInvariant) await checkInvariance(runner, { targets, vocabSize });
-  const trainer = trainable === null ? null : openTrainer(trainable, options);
+  const trainer = openTrainer(device, options);
   const loop = new EngineLoop({
     runner,
-    ...(trainer === null ? {} : { trainer }),
+    trainer,
     scheduling: options.scheduling,
     chunkTokens: prefixBlockTokens, // so that a cached block is what a chunk computes
     promptTokensPerStep,
@@ -70,7 +70,7 @@ async function serve(options: EngineOptions): Promise<void> {
     loop.receive(message);
     if (message.type !== "close") return;
     await loop.idle();
-    await trainer?.close();
+    await trainer.close();
     await runner.dispose();
     port.close();
   });
@@ -88,24 +88,23 @@ async function serve(options: EngineOptions): Promise<void> {
     maxQueue: Math.min(options.scheduling.maxQueue, options.scheduling.maxQueuePerTenant),
     eosTokenIds,
     targets,
-    untrainable:
-      trainable === null
-        ? `--device ${name} does not finetune yet; start with --device cpu`
-        : untrainable(trainable),
+    untrainable: training.problem,
+    trainingBaseBytes: training.baseBytes,
   };
   post({ type: "ready", model });
   failure.catch(fail);
 }
 
-function openTrainer(base: BaseModel, { threads, scheduling }: EngineOptions): Trainer<TrainingKernel> {
+type TrainedDevice = Pick<OpenedDevice, "base" | "training">;
+
+function openTrainer({ base, training }: TrainedDevice, options: EngineOptions): Trainer<TrainingKernel> {
   const targets = adapterTargets(base.config);
-  const probes = new CpuProbes(base);
   return new Trainer({
-    memoryBytes: scheduling.trainingMemoryBytes,
-    memoryOf: (job) => jobMemory(job, targets).bytes,
-    openKernel: () =>
-      TrainingKernel.open(base, { threads: threads === 0 ? availableParallelism() : threads }),
-    openJob: (start, { kernel, report }) => new TrainingJob(start, { kernel, probes, targets, report }),
+    memoryBytes: Math.max(0, options.scheduling.trainingMemoryBytes - training.baseBytes),
+    memoryOf: (job) => jobMemory(job, targets),
+    openKernel: training.openKernel,
+    openJob: (start, { kernel, report }) =>
+      new TrainingJob(start, { kernel, probes: training.probes(kernel), targets, report }),
   });
 }
 

@@ -38,6 +38,7 @@ export type ServedModel = {
   readonly eosTokenIds: readonly number[];
   readonly targets: AdapterTargets;
   readonly untrainable: string | null; // why no adapter can be trained on it; null = one can
+  readonly trainingBaseBytes: number; // of the base, which the device holds once more while something is trained
 };
 
 export type SamplingParameters = {

@@ -2,7 +2,7 @@
 // and values lie is the runner's business; when it runs is the policy's.
 
 import { divergence } from "../kernels/sampling/blend.ts";
-import type { TokenLogits } from "../kernels/sampling/ranked-logits.ts";
+import { type LogitsQuery, leastQuery, type TokenLogits } from "../kernels/sampling/logits-query.ts";
 import { type Draw, Sampler, scoreToken } from "../kernels/sampling/sampler.ts";
 import { type Member, membersOf, versionsOf } from "./members.ts";
 import { chunkAt } from "./prompt-allowance.ts";
@@ -163,19 +163,20 @@ export class Sequence {
 
   /**
    * Takes the result of a chunk.
-   * @param logits rows that `nextChunk` asked for; overwritten
+   * @param logits rows that `nextChunk` asked for, the last one maybe as `query` says; overwritten
    * @param others of a comparison, the second member's
    * @returns what the client is to be told; the prompt's last chunk draws the first token
    */
   chunkDone(
     tokens: number,
-    logits: readonly Float32Array[],
+    logits: readonly TokenLogits[],
     others: readonly Float32Array[] = [],
   ): GenerationEvent[] {
     const { promptTokenIds, promptLogprobs, maxTokens } = this.request;
-    for (const [index, other] of others.entries()) this.#compare(logits[index]!, other);
+    const whole = logits as readonly Float32Array[]; // wherever more than the last one was asked for
+    for (const [index, other] of others.entries()) this.#compare(whole[index]!, other);
     if (promptLogprobs !== null) {
-      for (const [index, row] of logits.entries()) {
+      for (const [index, row] of whole.entries()) {
         const next = promptTokenIds[this.#computedTokens + index + 1];
         if (next !== undefined) this.#promptLogprobs.push(asLogprob(scoreToken(row, next, promptLogprobs)));
       }
@@ -196,11 +197,11 @@ export class Sequence {
     return [...prompt, ...this.#draw(logits.at(-1)!)];
   }
 
-  /** How many of the most likely tokens the next decode step must tell; null = all logits. */
-  get candidates(): number | null {
+  /** What the next draw needs to know of its logits; null = all. */
+  query(): LogitsQuery | null {
     if (this.members.length > 1) return null; // logits are blended
-    if (this.#fed + 1 < this.#generated.length) return 1; // what they gave is known
-    return this.#sampler.candidates(this.request.logprobs, this.#banned);
+    if (this.#fed + 1 < this.#generated.length) return leastQuery; // what they gave is known
+    return this.#sampler.query(this.request.logprobs, this.#banned);
   }
 
   /** Takes the logits of a decode step, which are overwritten. */

@@ -30,7 +30,6 @@ const statusByCode: Readonly<Record<string, number>> = {
   malformed_json: 400,
   invalid_token_id: 400,
   adapters_conflict: 400,
-  adapter_kind_not_on_device: 400,
   too_many_adapters: 400,
   request_too_large: 400,
   malformed_multipart: 400,

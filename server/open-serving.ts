@@ -16,6 +16,7 @@ import { EncodingTurns } from "./finetuning/encoding-turns.ts";
 import { openJobStore } from "./finetuning/job-store.ts";
 import { LossPlots } from "./finetuning/loss-plots.ts";
 import { openJobs } from "./finetuning/open-jobs.ts";
+import { SeedLedgers } from "./finetuning/seed-ledgers.ts";
 import { TrainingFiles } from "./finetuning/training-files.ts";
 import type { Logger } from "./logger.ts";
 import type { AdapterLoad, Metrics } from "./metrics.ts";
@@ -80,7 +81,11 @@ export async function openServing(
   const trainingFiles = await TrainingFiles.open(join(options.dataDirectory, "files"), {
     isUsed: (fileId) => jobStore.claims.jobUsing(fileId),
   });
-  const storedBesides = (owner: string) => trainingFiles.storedBytes(owner);
+  const ledgers = await SeedLedgers.open(join(jobsDirectory, "ledgers"), {
+    targets: engine.model.targets,
+    ownerOf: (jobId) => jobStore.claims.ownerOf(jobId),
+  });
+  const storedBesides = (owner: string) => trainingFiles.storedBytes(owner) + ledgers.storedBytes(owner);
   if (options.adaptersDirectory !== null) await store.addDirectoriesInPlace(options.adaptersDirectory);
   const { modelName: baseName, hostCacheBytes } = options;
   const onError = (err: unknown, what: string) => logger.error({ err }, `adapters: ${what} failed`);
@@ -119,6 +124,7 @@ export async function openServing(
     store: jobStore,
     sources: jobSources,
     adapters: served,
+    ledgers,
     memoryBytes: options.scheduling.trainingMemoryBytes,
     directory: jobsDirectory,
     scratchDirectory: uploadDirectory,

@@ -3,8 +3,8 @@
 
 import { LowRankParameters } from "../../kernels/training/low-rank-parameters.ts";
 import { type TrainingUnit, updateUnit } from "../../kernels/training/training-pass.ts";
-import { addTotals, measuredOf, type Totals } from "../example-passes.ts";
 import { addSquares } from "../gradient-norm.ts";
+import { addTotals, measuredOf, type Totals } from "../totals.ts";
 import { type GradientStep, LayerOptimizers } from "./layer-optimizers.ts";
 import type { BackpropTrainable, MethodContext, State, Step, Stepper, StepResult } from "./method.ts";
 import type { LayerChoice, LayerSelection } from "./selections/layer-selection.ts";

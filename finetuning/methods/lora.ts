@@ -10,6 +10,7 @@ import { allocations } from "./low-rank/allocations.ts";
 import { initializers } from "./low-rank/initializers.ts";
 import {
   checkContinued,
+  keptModules,
   lowRankNumbers,
   lowRankSettings,
   moduleShapes,
@@ -25,7 +26,7 @@ const settingsTable = {
     kind: "choice",
     default: "zero-b",
     choices: namesOf(initializers),
-    help: "Where A and B start",
+    help: "Where A and B start; an adapter to continue from starts where it is",
   },
   ...evaSettings,
   rank_allocation: {
@@ -45,11 +46,10 @@ export const lora: Method = {
   open(context) {
     const { spec, targets, from } = context;
     const settings = checked(spec.method.settings, { targets, from });
-    const shapes = moduleShapes(settings, targets.layers);
+    const start = from === null ? null : parametersOf(from, targets, (rank) => scaleOf(settings, rank));
+    const shapes = start?.modules ?? moduleShapes(settings, targets.layers);
     const trainable = allocations[settings.rank_allocation].open(context, shapes);
-    if (from !== null) {
-      trainable.begin(parametersOf(from, targets, (rank) => scaleOf(settings, rank)));
-    }
+    if (start !== null) trainable.begin(start);
     return {
       trainable,
       stepper: new BackpropStepper(context, trainable, openSelection(settings, context, trainable)),
@@ -69,6 +69,10 @@ export const lora: Method = {
     const ranks = modules.map(({ rank }) => rank);
     const moving = allocations[settings.rank_allocation].size(given, { ranks, numbers: values });
     return { ...moving, preparing, backward: true };
+  },
+  kept(given, { from }) {
+    const settings = checkSettings(settingsTable, given, "method.settings");
+    return { ...keptModules(settings, from), initializer: "its own values" };
   },
 };
 

@@ -101,7 +101,12 @@ export interface Method {
    * @throws SettingsError for all that `open` would refuse
    */
   size(settings: Settings, of: { targets: AdapterTargets; from: DecodedAdapter | null }): MethodSize;
+  /** Settings that an adapter to continue from has its own of. For one that `size` takes. */
+  kept(settings: Settings, of: { targets: AdapterTargets; from: DecodedAdapter }): KeptSettings;
 }
+
+/** By setting what the adapter has instead, in words; null = the same. */
+export type KeptSettings = Readonly<Record<string, string | null>>;
 
 export type MethodSize = {
   readonly trained: number; // numbers that move

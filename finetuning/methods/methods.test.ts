@@ -17,7 +17,7 @@ import {
   smallStart,
 } from "../../tests/training-job-fixture.ts";
 import type { JobStart, TrainingExamples, TrainingSpec } from "../job.ts";
-import { SettingsError } from "../settings.ts";
+import { type Settings, SettingsError } from "../settings.ts";
 import { type MethodName, methods } from "./index.ts";
 
 let on: Awaited<ReturnType<typeof openSmallKernel>>;
@@ -92,6 +92,61 @@ test("continuing, an adapter keeps its own ranks", async () => {
     assert.deepEqual([after.layer, after.projection, after.rank], [module.layer, module.projection, 3]);
     assert.ok(module.b.every((value, i) => Math.abs(value - after.b[i]!) < 1e-6));
   }
+});
+
+test("continuing an adapter of few layers, a step moves those that there are", async () => {
+  const { modules } = randomAdapter(on.targets, 2, 5);
+  const from = { modules: modules.filter((module) => "layer" in module && module.layer === 1) };
+  for (const layers of ["ist", "lisa"]) {
+    const settings = { layers, layers_per_step: 2, layers_period: 1 };
+    const events = await run({ method: { name: "lora", settings } }, { from });
+    assert.ok(events.at(-1)!.type === "finished");
+    assert.notDeepEqual(eventsOf(events, "checkpoint").at(-1)!.adapter, from);
+  }
+});
+
+test("an adapter to continue from keeps what it has, and says what that is where something else was asked for", async () => {
+  const { targets } = on;
+  const lowRank = randomAdapter(targets, 3, 5);
+  const [first, ...others] = lowRank.modules;
+  const { modules: narrow } = randomAdapter(targets, 1, 5);
+  const mixed = { modules: [narrow[0]!, ...others] };
+  const keptBy = (name: MethodName, settings: Settings, from: DecodedAdapter) =>
+    methods[name].kept(settings, { targets, from });
+  for (const name of ["lora", "mezo", "sparse-mezo"] as const) {
+    assert.equal(keptBy(name, { rank: 3 }, lowRank).rank, null);
+    assert.equal(keptBy(name, { rank: 4 }, lowRank).rank, "3");
+    assert.equal(keptBy(name, { rank: 3 }, mixed).rank, "1 to 3");
+    assert.equal(keptBy(name, { rank_pattern: { q_proj: 3 } }, lowRank).rank_pattern, null);
+    assert.equal(keptBy(name, { rank: 9, rank_pattern: { q_proj: 2 } }, lowRank).rank_pattern, "3");
+    assert.equal(keptBy(name, { target_modules: ["q_proj"] }, { modules: [first!] }).target_modules, null);
+    assert.equal(
+      keptBy(name, { target_modules: ["k_proj"] }, { modules: [first!] }).target_modules,
+      "q_proj",
+    );
+  }
+  for (const [name, settings, other] of [
+    ["s2ft", { channels: 2 }, { channels: 3 }],
+    ["sparse", { density: 0.03 }, { density: 0.04 }],
+  ] as const) {
+    const from = await lastAdapter({ method: { name, settings } });
+    assert.deepEqual(Object.values(keptBy(name, settings, from)), [null, null]);
+    const [[setting] = ["none"]] = Object.entries(settings);
+    assert.match(keptBy(name, other, from)[setting]!, name === "s2ft" ? /^2$/ : /^about 0\.0(29|3)/);
+    const target_modules = ["v_proj"];
+    assert.match(keptBy(name, { ...settings, target_modules }, from).target_modules!, /o_proj.*down_proj/);
+  }
+});
+
+test("continuing, adalora narrows the adapter's own ranks", async () => {
+  const from = randomAdapter(on.targets, 20, 5);
+  const settings = { rank_allocation: "adalora", adalora_target_rank: 17 }; // more than the rank of a new adapter
+  const { modules } = await lastAdapter({ method: { name: "lora", settings } }, { from });
+  const ranks = modules.map((module) => (module.kind === "low-rank" ? module.rank : 0));
+  assert.equal(
+    ranks.reduce((sum, rank) => sum + rank, 0),
+    17 * from.modules.length,
+  );
 });
 
 test("lora: ranks by pattern", async () => {

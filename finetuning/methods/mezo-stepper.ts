@@ -5,7 +5,8 @@
 import type { LedgerStep } from "../../adapters-store/codecs/ledger.ts";
 import { mix } from "../../kernels/sampling/random.ts";
 import { type TrainingUnit, updateUnit } from "../../kernels/training/training-pass.ts";
-import { type ExamplePasses, measureEach } from "../example-passes.ts";
+import { measureEach } from "../example-pass.ts";
+import type { ExamplePasses } from "../example-passes.ts";
 import type { Measured } from "../job.ts";
 import type { LowRankTrainable } from "./low-rank/low-rank-trainable.ts";
 import type { State, Step, Stepper, StepResult } from "./method.ts";

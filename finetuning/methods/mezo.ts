@@ -7,6 +7,7 @@ import { type AdapterTargets, type DecodedAdapter, modulesOf } from "../../kerne
 import { checkSettings, type Settings, type SettingsOf, type SettingsTable } from "../settings.ts";
 import {
   checkContinued,
+  keptModules,
   type LowRankSettings,
   lowRankNumbers,
   lowRankSettings,
@@ -39,6 +40,7 @@ export const mezo: Method = {
   open: (context) =>
     openMezo(context, { ...mezoSettingsOf(context.spec.method.settings), method: "mezo", masks: null }),
   size: (given, of) => mezoSize({ ...mezoSettingsOf(given), method: "mezo" }, of),
+  kept: (given, { from }) => keptModules(mezoSettingsOf(given), from),
 };
 
 function mezoSettingsOf(given: Settings): SettingsOf<typeof mezoSettings> {
@@ -53,11 +55,10 @@ export function openMezo(
 ): Prepared {
   const { spec, targets, from, passes } = context;
   const { epsilon, masks, method } = settings;
-  const trainable = new LowRankTrainable(targets, moduleShapes(settings, targets.layers));
-  if (from !== null) {
-    checkContinued(from, "low-rank", method);
-    trainable.begin(parametersOf(from, targets, (rank) => scaleOf(settings, rank)));
-  }
+  if (from !== null) checkContinued(from, "low-rank", method);
+  const start = from === null ? null : parametersOf(from, targets, (rank) => scaleOf(settings, rank));
+  const trainable = new LowRankTrainable(targets, start?.modules ?? moduleShapes(settings, targets.layers));
+  if (start !== null) trainable.begin(start);
   const { seed, maxGradientNorm: maxSlope } = spec;
   const initial = from === null ? null : trainable.flat;
   const ledger = new SeedLedger({ shapes: trainable.modules(), targets, masks, seed, initial });

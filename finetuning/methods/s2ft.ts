@@ -7,11 +7,16 @@ import { shuffled } from "../example-order.ts";
 import { checkSettings, SettingsError, type SettingsOf, type SettingsTable } from "../settings.ts";
 import { BackpropStepper } from "./backprop-stepper.ts";
 import { type ChannelsPlace, ChannelsTrainable } from "./channels-trainable.ts";
-import { checkContinued, moduleNames, projectionOf } from "./low-rank/low-rank-settings.ts";
+import {
+  checkContinued,
+  kept,
+  keptNames,
+  moduleNames,
+  projectionOf,
+  rangeOf,
+} from "./low-rank/low-rank-settings.ts";
 import type { Method, MethodContext } from "./method.ts";
 import { checkSelection, openSelection, selectionSettings } from "./selections/selection-settings.ts";
-
-const kept = "an adapter to continue from keeps its own";
 
 const settingsTable = {
   channels: { kind: "integer", default: 64, min: 1, max: 4096, help: `Of each module; ${kept}` },
@@ -53,6 +58,14 @@ export const s2ft: Method = {
         return total + lengthOf(channels) * targets.shapes[projection][side];
       }, 0);
     return { trained: sum("out"), frozen: sum("in"), preparing: 0, backward: true };
+  },
+  kept(given, { from }) {
+    const { channels, target_modules } = checkSettings(settingsTable, given, "method.settings");
+    const own = modulesOf(from, "channels").map((module) => module.channels.length);
+    return {
+      channels: own.every((count) => count === channels) ? null : rangeOf(own),
+      target_modules: keptNames(target_modules, from),
+    };
   },
 };
 

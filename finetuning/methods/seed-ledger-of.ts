@@ -12,6 +12,8 @@ import { stepSeed } from "./mezo-stepper.ts";
 import { type LedgerContent, ledgerModules, ledgerSteps } from "./seed-ledger.ts";
 import { masksOf, sparseMezoSettings } from "./sparse-mezo.ts";
 
+const ledgerStepBytes = 8;
+
 /**
  * In the bits of a container's ledger; null for a job with gradients.
  * @param checkpoint of a job that began from the base: no ledger holds where another one began
@@ -19,6 +21,11 @@ import { masksOf, sparseMezoSettings } from "./sparse-mezo.ts";
 export function ledgerOf(spec: TrainingSpec, checkpoint: JobCheckpoint): Uint8Array | null {
   if (ledgerSettings(spec) === null) return null;
   return encodeLedger(spec.seed, ledgerSteps(stateOf(checkpoint, "stepper")));
+}
+
+/** Of a job's ledger, at most. */
+export function ledgerBytes(spec: TrainingSpec, steps: number): number {
+  return ledgerSettings(spec) === null ? 0 : encodeLedger(spec.seed, []).length + ledgerStepBytes * steps;
 }
 
 /**

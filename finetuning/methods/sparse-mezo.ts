@@ -2,6 +2,7 @@
 // threshold for each matrix, since noise along large values does the harm.
 
 import { checkSettings, type Settings, type SettingsOf, type SettingsTable } from "../settings.ts";
+import { keptModules } from "./low-rank/low-rank-settings.ts";
 import type { Method } from "./method.ts";
 import { mezoSettings, mezoSize, openMezo } from "./mezo.ts";
 
@@ -32,6 +33,7 @@ export const sparseMezo: Method = {
     return openMezo(context, { ...settings, method: "sparse-mezo", masks: masksOf(settings) });
   },
   size: (given, of) => mezoSize({ ...settingsOf(given), method: "sparse-mezo" }, of),
+  kept: (given, { from }) => keptModules(settingsOf(given), from),
 };
 
 function settingsOf(given: Settings): SettingsOf<typeof sparseMezoSettings> {

@@ -2,17 +2,20 @@
 // entries that matter least are exchanged for better ones on the way (SpIEL, arXiv 2401.16405), or chosen once by a
 // first, larger phase and rewound (LT-SFT, arXiv 2110.07560).
 
-import { type AdapterTargets, type DecodedAdapter, modulesOf } from "../../kernels/adapter.ts";
+import {
+  type AdapterTargets,
+  type DecodedAdapter,
+  modulesOf,
+  type Projection,
+} from "../../kernels/adapter.ts";
 import { mix, randomAt } from "../../kernels/sampling/random.ts";
 import { updateUnit } from "../../kernels/training/training-pass.ts";
 import { checkSettings, SettingsError, type SettingsOf, type SettingsTable } from "../settings.ts";
-import { checkContinued, moduleNames, projectionOf } from "./low-rank/low-rank-settings.ts";
+import { checkContinued, kept, keptNames, moduleNames, projectionOf } from "./low-rank/low-rank-settings.ts";
 import type { Method, MethodContext } from "./method.ts";
 import type { SparsePlan } from "./sparse/sparse-plan.ts";
 import { SparseStepper } from "./sparse/sparse-stepper.ts";
 import { SparseTrainable, type Support } from "./sparse/sparse-trainable.ts";
-
-const kept = "an adapter to continue from keeps its own";
 
 const settingsTable = {
   density: {
@@ -121,6 +124,18 @@ export const sparse: Method = {
     const watched = growing ? Math.ceil(4 * settings.drop_rate * trained) + 2 * ofLayer : 0;
     return { trained, frozen: 3 * trained + watched, preparing: 0, backward: true };
   },
+  kept(given, { targets, from }) {
+    const { density, target_modules } = checkSettings(settingsTable, given, "method.settings");
+    const modules = modulesOf(from, "sparse");
+    const sizes = modules.map(({ projection }) => sizeOf(targets, projection));
+    const isAsGiven = modules.every(({ indices }, at) => indices.length === budgetOf(density, sizes[at]!));
+    const entries = modules.reduce((sum, { indices }) => sum + indices.length, 0);
+    const share = entries / sizes.reduce((sum, size) => sum + size, 0);
+    return {
+      density: isAsGiven ? null : `about ${share.toPrecision(3)}`,
+      target_modules: keptNames(target_modules, from),
+    };
+  },
 };
 
 /** @throws SettingsError for settings that do not go together, or not with `from` */
@@ -161,12 +176,21 @@ function asked(
   return Array.from({ length: targets.layers }, (_, layer) =>
     names.map((name) => {
       const projection = projectionOf(name);
-      const size = targets.shapes[projection].in * targets.shapes[projection].out;
-      const budget = Math.max(1, Math.round(density * size));
+      const size = sizeOf(targets, projection);
+      const budget = budgetOf(density, size);
       const first = rewind ? Math.min(size, Math.round(budget * rewind_budget)) : budget;
       return { layer, projection, size, first, budget };
     }),
   ).flat();
+}
+
+function sizeOf({ shapes }: AdapterTargets, projection: Projection): number {
+  return shapes[projection].in * shapes[projection].out;
+}
+
+/** Entries of a matrix. */
+function budgetOf(density: number, size: number): number {
+  return Math.max(1, Math.round(density * size));
 }
 
 /** A matrix' entries to begin with, drawn at random. */

@@ -4,6 +4,7 @@ import { type Objective, sumOf } from "./objective.ts";
 
 export const crossEntropy: Objective = {
   needsReference: false,
+  wantsHits: true,
   sequencesPerExample: 1,
   evaluate(sequences) {
     const weights = sequences.flatMap((sequence) => sequence.weights);

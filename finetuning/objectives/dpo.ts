@@ -7,6 +7,7 @@ import type { Objective, ScoredSequence } from "./objective.ts";
 export function dpo(beta: number): Objective {
   return {
     needsReference: true,
+    wantsHits: false,
     sequencesPerExample: 2,
     evaluate(sequences) {
       const slopes: number[] = [];

@@ -17,6 +17,7 @@ export type Evaluation = {
 
 export interface Objective {
   readonly needsReference: boolean;
+  readonly wantsHits: boolean; // whether the likeliest token is to be the scored one
   /** Sequences that belong together, and follow each other: 1, or 2 where they are chosen and rejected. */
   readonly sequencesPerExample: 1 | 2;
   evaluate(sequences: readonly ScoredSequence[]): Evaluation;

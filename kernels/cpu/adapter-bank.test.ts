@@ -5,8 +5,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type AdapterTargets, type DecodedAdapter, type Projection, projections } from "../adapter.ts";
+import { type BankCopy, keyOf } from "../held-copies.ts";
 import { SiteAdapter } from "../site-adapter.ts";
-import { AdapterBank, type BankCopy, keyOf, rankBlock } from "./adapter-bank.ts";
+import { AdapterBank, rankBlock } from "./adapter-bank.ts";
 
 const layers = 2;
 const shapes = Object.fromEntries(

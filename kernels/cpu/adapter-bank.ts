@@ -5,7 +5,9 @@
 import type { AdapterTargets } from "../adapter.ts";
 import { type AdapterSite, adapterSites } from "../adapter-sites.ts";
 import { DurationCounter } from "../durations.ts";
+import { HeldCopies, type SlotStore } from "../held-copies.ts";
 import type { SiteAdapter } from "../site-adapter.ts";
+import { type Exchange, type Slot, SlotPlaces } from "../slot-places.ts";
 
 /** Ranks per slot: what an adapter's rank is rounded up to. */
 export const rankBlock = 8;
@@ -17,15 +19,9 @@ export function slotLoadCounter(): DurationCounter {
   return new DurationCounter(loadBounds);
 }
 
-/** One loaded copy of an adapter. */
-export type BankCopy = { readonly version: string; readonly copy: number };
-
-type Slot = { readonly owner: string; readonly block: number };
-type Exchange = { readonly leaving: ReadonlySet<string>; readonly coming: readonly string[] }; // owners
-
-class SiteBank {
+class SiteBank implements SlotStore<SiteAdapter> {
   readonly site: AdapterSite;
-  readonly slots: Slot[] = [];
+  readonly #places = new SlotPlaces();
   #capacity = 0;
   #a: Float32Array[]; // per layer [capacity, rankBlock, in]
   #b: Float32Array[]; // per layer [capacity, rankBlock, out]
@@ -34,6 +30,10 @@ class SiteBank {
     this.site = site;
     this.#a = Array.from({ length: site.layers }, () => new Float32Array(0));
     this.#b = Array.from({ length: site.layers }, () => new Float32Array(0));
+  }
+
+  get slots(): Slot[] {
+    return this.#places.slots;
   }
 
   /** Views of the first `count` places, used or not: a [count, rankBlock, in], b [count, rankBlock, out]. */
@@ -45,37 +45,13 @@ class SiteBank {
     };
   }
 
-  /**
-   * Newcomers take the places of those who leave, so that a swap copies no more than what comes. Places that stay
-   * free are filled with the last used ones, which keeps the used ones contiguous. What moved is written again in
-   * the order of its blocks: their sum, and so a row's last bit, must not depend on who left before.
-   */
-  exchange({ leaving, coming }: Exchange, adapterOf: (owner: string) => SiteAdapter): void {
-    const free = [...this.slots.keys()].filter((slot) => leaving.has(this.slots[slot]!.owner)).reverse();
-    for (const owner of coming) {
-      const adapter = adapterOf(owner);
-      const blocks = Math.ceil(adapter.rank(this.site.name) / rankBlock);
-      for (let block = 0; block < blocks; block++) {
-        const slot = free.pop() ?? this.slots.length;
-        this.#reserve(slot + 1);
-        this.slots[slot] = { owner, block };
-        this.#write(slot, block, adapter);
-      }
-    }
-    const moved = new Set<string>();
-    for (const slot of free) {
-      const last = this.slots.pop()!;
-      if (slot === this.slots.length) continue;
-      this.slots[slot] = last;
-      moved.add(last.owner);
-    }
-    for (const other of moved) {
-      let block = 0;
-      for (const [slot, { owner }] of this.slots.entries()) {
-        if (owner !== other) continue;
-        this.slots[slot] = { owner, block };
-        this.#write(slot, block++, adapterOf(other));
-      }
+  exchange(exchange: Exchange, adapterOf: (owner: string) => SiteAdapter): void {
+    const blocksOf = (owner: string) => Math.ceil(adapterOf(owner).rank(this.site.name) / rankBlock);
+    const changed = this.#places.exchange(exchange, blocksOf);
+    this.#reserve(this.slots.length);
+    for (const slot of changed) {
+      const { owner, block } = this.slots[slot]!;
+      this.#write(slot, block, adapterOf(owner));
     }
   }
 
@@ -109,68 +85,13 @@ function copyBlock(from: Float32Array, block: number, to: Float32Array, slot: nu
   to.fill(0, slot * size + ranks.length, (slot + 1) * size);
 }
 
-export class AdapterBank {
+export class AdapterBank extends HeldCopies<SiteAdapter> {
   readonly sites: readonly SiteBank[];
-  readonly #loaded = new Map<string, BankCopy>();
-  readonly #loadTimes: DurationCounter;
-  /** Grows with every load and unload: views taken before are stale. */
-  generation = 0;
-  loads = 0;
-  unloads = 0;
 
   /** @param loadTimes counts the loads of several banks together */
   constructor(targets: AdapterTargets, loadTimes: DurationCounter = slotLoadCounter()) {
-    this.#loadTimes = loadTimes;
-    this.sites = adapterSites(targets).map((site) => new SiteBank(site));
+    const sites = adapterSites(targets).map((site) => new SiteBank(site));
+    super(sites, loadTimes);
+    this.sites = sites;
   }
-
-  /** Loads and unloads until exactly the wanted copies are in slots. */
-  hold(wanted: readonly BankCopy[], adapters: ReadonlyMap<string, SiteAdapter>): void {
-    const copies = new Map(wanted.map((copy) => [keyOf(copy), copy]));
-    const leaving = [...this.#loaded.keys()].filter((key) => !copies.has(key));
-    this.#exchange(leaving, copies, adapters);
-  }
-
-  /** Unloads every copy of a version, before it is forgotten. */
-  release(version: string, adapters: ReadonlyMap<string, SiteAdapter>): void {
-    const leaving = [...this.#loaded].flatMap(([key, copy]) => (copy.version === version ? [key] : []));
-    this.#exchange(leaving, new Map(), adapters);
-  }
-
-  get versions(): string[] {
-    return [...new Set([...this.#loaded.values()].map((copy) => copy.version))];
-  }
-
-  #exchange(
-    leaving: readonly string[],
-    wanted: ReadonlyMap<string, BankCopy>,
-    adapters: ReadonlyMap<string, SiteAdapter>,
-  ): void {
-    const coming = [...wanted.keys()].filter((key) => !this.#loaded.has(key));
-    for (const key of leaving) this.#loaded.delete(key);
-    for (const key of coming) this.#loaded.set(key, wanted.get(key)!);
-    const adapterOf = (owner: string) => adapters.get(this.#loaded.get(owner)!.version)!;
-    const startMs = performance.now();
-    try {
-      for (const site of this.sites) site.exchange({ leaving: new Set(leaving), coming }, adapterOf);
-    } catch (error) {
-      this.#empty(); // some sites have changed and others have not: rows would silently run on a part
-      throw error;
-    }
-    const seconds = (performance.now() - startMs) / 1000;
-    if (coming.length > 0) this.#loadTimes.add(seconds / coming.length, coming.length);
-    this.unloads += leaving.length;
-    this.loads += coming.length;
-    this.generation += leaving.length + coming.length;
-  }
-
-  #empty(): void {
-    this.#loaded.clear();
-    for (const { slots } of this.sites) slots.length = 0;
-    this.generation++;
-  }
-}
-
-export function keyOf(copy: BankCopy): string {
-  return `${copy.version}#${copy.copy}`;
 }

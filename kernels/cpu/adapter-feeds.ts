@@ -2,11 +2,13 @@
 // weight. For decode the slots of the bank are read; a prefill chunk reads its one adapter's own arrays as one slot.
 
 import type { AdapterTargets } from "../adapter.ts";
-import { adapterInputs } from "../adapter-graph.ts";
-import { adapterSites, type GraphFeatures, type SiteName, servedSites } from "../adapter-sites.ts";
+import { adapterInputs, type SlotName } from "../adapter-graph.ts";
+import { adapterSites, type GraphFeatures, servedSites } from "../adapter-sites.ts";
+import { type BankCopy, keyOf } from "../held-copies.ts";
 import { type Feeds, floatTensor, indexTensor } from "../session.ts";
 import type { SiteAdapter } from "../site-adapter.ts";
-import { type AdapterBank, type BankCopy, keyOf, rankBlock } from "./adapter-bank.ts";
+import type { Slot } from "../slot-places.ts";
+import { type AdapterBank, rankBlock } from "./adapter-bank.ts";
 import { featureFeeds } from "./adapter-feature-feeds.ts";
 
 /** A copy in the bank and the rows that read it, at most as many as the run's rows per slot. */
@@ -17,62 +19,76 @@ export type DecodeAdapters = {
   readonly readers: readonly BankReaders[];
   readonly rowsPerSlot: number;
   readonly rowAdapters: readonly (SiteAdapter | null)[]; // of each row of the run
+  readonly tokens: number; // of the run
 };
 
 /** Where a slot's result for one row is. */
-type Part = { readonly slot: number; readonly place: number };
+export type Part = { readonly slot: number; readonly place: number; readonly token: number };
+
+/** The used slots of one kind. */
+export type ReadSlots = {
+  readonly slots: readonly Slot[];
+  readonly readers: readonly BankReaders[];
+  readonly changed: readonly number[]; // rows that get what the slots make
+};
 
 /** Feeds of a decode step: Q = B = 1, M = rowsPerSlot, R = the rows whose adapter changes the site. */
 export function decodeAdapterFeeds(step: DecodeAdapters, features: GraphFeatures): Feeds {
   const feeds: Feeds = {};
-  const { bank, rowsPerSlot, rowAdapters } = step;
-  const readers = new Map(step.readers.map((reader) => [keyOf(reader.copy), reader.rows]));
+  const { bank, readers, rowsPerSlot, rowAdapters, tokens: ofRun } = step;
   const sites = bank.sites.map(({ site, slots }, index) => ({ name: site.name, site, slots, index }));
   for (const { name, site, slots, index } of servedSites(sites, features)) {
     const changed = rowAdapters.flatMap((adapter, row) => (adapter?.changes(name) ? [row] : []));
     const used = slotsToRead(slots.length, rowsPerSlot);
+    const parts = partsByRow({ slots, readers, changed });
     const tokens = new BigInt64Array(used * rowsPerSlot); // unused places read row 0, and nobody takes what they make
-    const parts = new Map<number, Part[]>(changed.map((row) => [row, []]));
-    for (const [slot, { owner }] of slots.entries()) {
-      for (const [place, row] of (readers.get(owner) ?? []).entries()) {
-        tokens[slot * rowsPerSlot + place] = BigInt(row);
-        parts.get(row)!.push({ slot, place });
-      }
+    for (const [row, places] of parts) {
+      for (const { slot, place } of places) tokens[slot * rowsPerSlot + place] = BigInt(row);
     }
     feeds[adapterInputs.tokens(name)] = indexTensor(tokens, [used, rowsPerSlot, 1]);
-    feeds[adapterInputs.rows(name)] = indexTensor(changed, [1, changed.length, 1, 1]);
-    Object.assign(feeds, partFeeds(name, [...parts.values()]));
+    Object.assign(feeds, partFeeds(name, parts));
     for (let layer = 0; layer < site.layers; layer++) {
       const { a, b } = bank.sites[index]!.layer(layer, used);
       feeds[adapterInputs.a(layer, name)] = floatTensor(a, [used, 1, rankBlock, site.in]);
       feeds[adapterInputs.b(layer, name)] = floatTensor(b, [used, 1, rankBlock, site.out]);
     }
     const adapters = changed.map((row) => rowAdapters[row]!);
-    Object.assign(
-      feeds,
-      featureFeeds({ site, adapters, rows: changed, tokens: rowAdapters.length }, features),
-    );
+    Object.assign(feeds, featureFeeds({ site, adapters, rows: changed, tokens: ofRun }, features));
   }
   return feeds;
 }
 
+/** Which places serve each changed row, in the order of the slots; of slots that each read one token. */
+export function partsByRow({ slots, readers, changed }: ReadSlots): Map<number, Part[]> {
+  const rowsOf = new Map(readers.map(({ copy, rows }) => [keyOf(copy), rows]));
+  const parts = new Map<number, Part[]>(changed.map((row) => [row, []]));
+  for (const [slot, { owner }] of slots.entries()) {
+    for (const [place, row] of (rowsOf.get(owner) ?? []).entries())
+      parts.get(row)!.push({ slot, place, token: 0 });
+  }
+  return parts;
+}
+
 /** S is the most parts that a row has; who has fewer repeats its own first part with weight zero. */
-function partFeeds(site: SiteName, rows: readonly (readonly Part[])[]): Feeds {
+export function partFeeds(site: SlotName, partsOf: ReadonlyMap<number, readonly Part[]>): Feeds {
+  const rows = [...partsOf.values()];
   const most = Math.max(0, ...rows.map((parts) => parts.length));
-  const places = new BigInt64Array(rows.length * most * 3); // the token is the slot's only one
+  const places = new BigInt64Array(rows.length * most * 3);
   const weights = new Float32Array(rows.length * most);
   for (const [row, parts] of rows.entries()) {
     for (let index = 0; index < most; index++) {
-      const { slot, place } = parts[index] ?? parts[0] ?? { slot: 0, place: 0 };
+      const { slot, place, token } = parts[index] ?? parts[0] ?? { slot: 0, place: 0, token: 0 };
       const at = row * most + index;
       places[at * 3] = BigInt(slot);
       places[at * 3 + 1] = BigInt(place);
+      places[at * 3 + 2] = BigInt(token);
       weights[at] = index < parts.length ? 1 : 0;
     }
   }
   return {
     [adapterInputs.parts(site)]: indexTensor(places, [1, rows.length, most, 3]),
     [adapterInputs.weights(site)]: floatTensor(weights, [1, rows.length, 1, most]),
+    [adapterInputs.rows(site)]: indexTensor([...partsOf.keys()], [1, rows.length, 1, 1]),
   };
 }
 

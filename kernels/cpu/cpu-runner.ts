@@ -5,7 +5,7 @@ import { type AdapterTargets, type DecodedAdapter, type EmbeddingModule, modules
 import { addEmbedding } from "../adapter-embedding.ts";
 import type { GraphFeature } from "../adapter-sites.ts";
 import type { BaseModel } from "../base-model.ts";
-import { inputNames, outputNames } from "../forward-graph.ts";
+import { outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
 import type {
   Logits,
@@ -15,7 +15,7 @@ import type {
   RunnerStats,
   SequenceId,
 } from "../model-runner.ts";
-import { type Feeds, floatTensor, freeOutput, indexTensor, type Session } from "../session.ts";
+import { type Feeds, freeOutput, type Session } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
 import { AdapterBank, slotLoadCounter } from "./adapter-bank.ts";
 import { decodeAdapterFeeds, prefillAdapterFeeds } from "./adapter-feeds.ts";
@@ -27,6 +27,7 @@ import { lengthMatters } from "./prefix-scaling.ts";
 import { RunCost } from "./row-groups-cost.ts";
 import { type GroupLogits, LogitGatherer } from "./row-groups-logits.ts";
 import { assignSlots } from "./slot-sharing.ts";
+import { TokenPairs } from "./token-pairs.ts";
 import { VirtualTokens } from "./virtual-tokens.ts";
 
 type Sequence = {
@@ -38,7 +39,8 @@ type Sequence = {
 
 /** Tokens as they enter the graph, of one sequence. */
 type Chunk = {
-  readonly hidden: Float32Array; // [tokens, hidden]
+  readonly hidden: Float32Array; // [tokens, hidden], with room for who is paired with the last
+  readonly tokens: number;
   readonly promptLength: number; // virtual tokens included
   readonly wanted: readonly number[];
 };
@@ -60,6 +62,7 @@ export class CpuRunner implements ModelRunner {
   readonly #maxKvBytes: number;
   readonly #kv: KvStore;
   readonly #feeds: KvFeeds;
+  readonly #pairs: TokenPairs;
   readonly #cost: RunCost;
   readonly #prefixes: PrefixCache;
   readonly #gatherer: LogitGatherer;
@@ -85,6 +88,7 @@ export class CpuRunner implements ModelRunner {
     this.#maxKvBytes = options.maxKvBytes ?? maxRows * Math.ceil(maxContext / 64) * 64 * tokenBytes;
     this.#kv = new KvStore({ shape: base.config, maxRows, maxContext, maxBytes: this.#maxKvBytes });
     this.#feeds = new KvFeeds(base.config);
+    this.#pairs = new TokenPairs(base);
     this.#cost = new RunCost(tokenBytes);
     this.#prefixes = new PrefixCache(options.maxPrefixBytes ?? 0);
     this.#gatherer = new LogitGatherer(base.config.vocabSize);
@@ -159,10 +163,11 @@ export class CpuRunner implements ModelRunner {
     const position = Math.max(kv.row.length, virtualTokens);
     this.#kv.reserve([kv], () => Math.max(position + tokenIds.length, this.#withNextToken(promptLength)));
     if (kv.row.length < virtualTokens) await this.#computeVirtualTokens(sequence, promptLength);
-    const hidden = new Float32Array(tokenIds.length * this.#base.config.hiddenSize);
+    const tokens = tokenIds.length;
+    const hidden = this.#pairs.hidden(tokens);
     this.#embed(tokenIds, sequence.adapterVersion, hidden);
     const wanted = wantedTokens(chunk.logits, tokenIds.length);
-    const { logits, keyValues } = await this.#runChunk(sequence, { hidden, promptLength, wanted });
+    const { logits, keyValues } = await this.#runChunk(sequence, { hidden, tokens, promptLength, wanted });
     const computed = position - virtualTokens;
     if (
       place !== null &&
@@ -229,11 +234,12 @@ export class CpuRunner implements ModelRunner {
     const { count, prefix, soft } = virtual!;
     if (prefix !== null && kv.row.length === 0) this.#append(kv, prefix.keyValues, prefix.tokens);
     const { hiddenSize, rotaries } = this.#base.config;
-    const end = soft!.tokens * hiddenSize;
-    for (let start = (kv.row.length - (count - soft!.tokens)) * hiddenSize; start < end; ) {
-      const hidden = soft!.hidden.slice(start, start + prefixBlockTokens * hiddenSize);
-      await this.#runChunk(sequence, { hidden, promptLength, wanted: [] });
-      start += hidden.length;
+    for (let first = kv.row.length - (count - soft!.tokens); first < soft!.tokens; ) {
+      const tokens = Math.min(prefixBlockTokens, soft!.tokens - first);
+      const hidden = this.#pairs.hidden(tokens);
+      hidden.set(soft!.hidden.subarray(first * hiddenSize, (first + tokens) * hiddenSize));
+      await this.#runChunk(sequence, { hidden, tokens, promptLength, wanted: [] });
+      first += tokens;
     }
     // Every further sequence of the adapter starts with these, unless they depend on its length.
     if (lengthMatters(rotaries, Number.POSITIVE_INFINITY)) return;
@@ -242,24 +248,25 @@ export class CpuRunner implements ModelRunner {
 
   async #runChunk(
     { kv, adapterVersion }: Sequence,
-    { hidden, promptLength, wanted }: Chunk,
+    { hidden, tokens, promptLength, wanted }: Chunk,
   ): Promise<{ logits: Logits; keyValues: Float32Array<ArrayBuffer> }> {
-    const { hiddenSize, vocabSize } = this.#base.config;
+    const { vocabSize } = this.#base.config;
     const past = kv.row.length;
-    const count = hidden.length / hiddenSize;
     const adapter = this.#adapterOf(adapterVersion);
     const { features } = this.#base;
+    const counts = { tokens: this.#pairs.count(tokens), wanted: this.#pairs.count(wanted.length) };
     const { outputs } = await this.#run({
-      ...prefillAdapterFeeds({ adapter, tokens: count, wanted: wanted.length }, this.#targets, features),
-      ...this.#feeds.shapes(1, count, past),
+      ...prefillAdapterFeeds({ adapter, ...counts }, this.#targets, features),
+      ...this.#feeds.shapes(1, tokens, past),
       ...this.#feeds.past(this.#kv.compact(kv), 1, past),
-      ...this.#feeds.rotary([{ position: past, count, length: promptLength }]),
-      ...this.#feeds.prefillMasks(past, count),
-      [inputNames.hidden]: floatTensor(hidden, [count, hiddenSize]),
-      [inputNames.logitRows]: indexTensor(wanted, [wanted.length]),
+      ...this.#feeds.rotary([{ position: past, count: tokens, length: promptLength }]),
+      ...this.#feeds.prefillMasks(past, tokens),
+      ...this.#pairs.shapes(tokens),
+      ...this.#pairs.hiddenFeed(hidden),
+      ...this.#pairs.wanted(wanted),
     });
     const keyValues = outputs[outputNames.newKeyValues]!;
-    this.#append(kv, keyValues, count);
+    this.#append(kv, keyValues, tokens);
     const data = this.#lend(outputs[outputNames.logits]!);
     return { logits: { count: wanted.length, vocabSize, data }, keyValues };
   }
@@ -314,10 +321,11 @@ export class CpuRunner implements ModelRunner {
     const known = this.#stableFeeds.get(arena.capacity);
     if (known?.key === key) return known.feeds;
     const feeds: Feeds = {
-      ...decodeAdapterFeeds({ bank, rowAdapters, ...assignment }, features),
+      ...decodeAdapterFeeds({ bank, rowAdapters, tokens: this.#pairs.count(rows), ...assignment }, features),
       ...this.#feeds.shapes(rows, 1, arena.capacity),
       ...this.#feeds.past(arena.firstRows(rows), rows, arena.capacity),
-      [inputNames.logitRows]: indexTensor(indexes(rows), [rows]),
+      ...this.#pairs.shapes(rows),
+      ...this.#pairs.wanted(indexes(rows)),
     };
     this.#stableFeeds.set(arena.capacity, { key, feeds });
     return feeds;
@@ -325,7 +333,7 @@ export class CpuRunner implements ModelRunner {
 
   #decodeFeeds({ arena }: KvGroup, rows: readonly DecodeRow[]): Feeds {
     const { hiddenSize } = this.#base.config;
-    const hidden = new Float32Array(rows.length * hiddenSize);
+    const hidden = this.#pairs.hidden(rows.length);
     for (const [row, { tokenId, adapterVersion }] of rows.entries()) {
       this.#embed([tokenId], adapterVersion, hidden.subarray(row * hiddenSize, (row + 1) * hiddenSize));
     }
@@ -333,7 +341,7 @@ export class CpuRunner implements ModelRunner {
     return {
       ...this.#feeds.rotary(lengths.map((length) => ({ position: length, count: 1, length: length + 1 }))),
       ...this.#feeds.decodeMasks(lengths, arena.capacity),
-      [inputNames.hidden]: floatTensor(hidden, [rows.length, hiddenSize]),
+      ...this.#pairs.hiddenFeed(hidden),
     };
   }
 

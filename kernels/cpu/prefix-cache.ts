@@ -14,25 +14,29 @@ export type PrefixRoot = { readonly scope: string; readonly adapterVersion: stri
 /** A place in a prompt: everything before it has been computed in whole blocks. */
 export type PrefixPlace = { readonly root: PrefixRoot; readonly parents: readonly string[] };
 
-type Block = {
+type Block<KeyValues> = {
   readonly root: PrefixRoot;
   readonly parent: string | null;
   readonly tokenIds: readonly number[];
-  readonly keyValues: Float32Array; // [layers * 2, kvHeads, block, headDim]
+  readonly keyValues: KeyValues; // [layers * 2, kvHeads, block, headDim], wherever they are
 };
 
-export class PrefixCache {
-  readonly #blocks: LRUCache<string, Block> | null; // null: nothing is kept
+export class PrefixCache<KeyValues extends { readonly byteLength: number } = Float32Array> {
+  readonly #blocks: LRUCache<string, Block<KeyValues>> | null; // null: nothing is kept
+  readonly #release: (keyValues: KeyValues) => void;
   queriedTokens = 0;
   hitTokens = 0;
 
-  constructor(maxBytes: number) {
+  /** @param release is called once for whatever was inserted, when it is not kept, or no longer */
+  constructor(maxBytes: number, release: (keyValues: KeyValues) => void = () => {}) {
+    this.#release = release;
     this.#blocks =
       maxBytes === 0
         ? null
         : new LRUCache({
             maxSize: maxBytes,
             sizeCalculation: ({ keyValues, tokenIds }) => keyValues.byteLength + tokenIds.length * 8,
+            dispose: ({ keyValues }) => release(keyValues),
           });
   }
 
@@ -45,8 +49,8 @@ export class PrefixCache {
   }
 
   /** The longest cached prefix that leaves at least one token to compute. */
-  find(root: PrefixRoot, tokenIds: readonly number[]): { blocks: Float32Array[]; place: PrefixPlace } {
-    const blocks: Float32Array[] = [];
+  find(root: PrefixRoot, tokenIds: readonly number[]): { blocks: KeyValues[]; place: PrefixPlace } {
+    const blocks: KeyValues[] = [];
     const parents: string[] = [];
     for (let end = prefixBlockTokens; end < tokenIds.length; end += prefixBlockTokens) {
       const wanted = tokenIds.slice(end - prefixBlockTokens, end);
@@ -64,14 +68,16 @@ export class PrefixCache {
   }
 
   /**
-   * Keeps the block that follows `place`; takes ownership of the array.
+   * Keeps the block that follows `place`; takes ownership of its values.
    * @returns the place after it
    */
-  insert(place: PrefixPlace, tokenIds: readonly number[], keyValues: Float32Array): PrefixPlace {
+  insert(place: PrefixPlace, tokenIds: readonly number[], keyValues: KeyValues): PrefixPlace {
     const { root, parents } = place;
     const parent = parents.at(-1) ?? null;
     const key = keyOf(root, parent, tokenIds);
-    if (this.#blocks?.has(key) === false) this.#blocks.set(key, { root, parent, tokenIds, keyValues });
+    const isKnown = this.#blocks?.has(key) ?? true;
+    if (!isKnown) this.#blocks!.set(key, { root, parent, tokenIds, keyValues });
+    if (isKnown || !this.#blocks!.has(key)) this.#release(keyValues); // alone it may be more than all may be
     const after = [...parents, key];
     this.#touch(after);
     return { root, parents: after };
@@ -81,6 +87,10 @@ export class PrefixCache {
     for (const [key, { root }] of this.#blocks?.entries() ?? []) {
       if (root.adapterVersion === adapterVersion) this.#blocks!.delete(key);
     }
+  }
+
+  clear(): void {
+    this.#blocks?.clear();
   }
 
   /** Last to first: a block never outlives the ones before it, without which it cannot be found. */
@@ -94,7 +104,7 @@ function keyOf(root: PrefixRoot, parent: string | null, tokenIds: readonly numbe
   return createHash("sha256").update(start).update("\0").update(Int32Array.from(tokenIds)).digest("base64");
 }
 
-function isSame(block: Block, wanted: Omit<Block, "keyValues">): boolean {
+function isSame(block: Omit<Block<never>, "keyValues">, wanted: Omit<Block<never>, "keyValues">): boolean {
   return (
     block.root.scope === wanted.root.scope &&
     block.root.adapterVersion === wanted.root.adapterVersion &&

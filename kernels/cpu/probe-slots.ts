@@ -16,6 +16,9 @@ type SiteSlots = {
   readonly stacks: readonly RankStack[]; // per layer a [slots, rank, in], b [slots, rank, out]
 };
 
+/** `ofRun` may be one more than those of all rows (token-pairs.ts). */
+export type ProbeTokens = { readonly perRow: number; readonly ofRun: number };
+
 export class ProbeSlots {
   readonly #adapters: readonly SiteAdapter[]; // by row
   readonly #sites: readonly SiteSlots[];
@@ -35,8 +38,8 @@ export class ProbeSlots {
     });
   }
 
-  /** Feeds of a run of `tokens` tokens in every row: M = 1, Q = tokens, B = 1, R = the changed tokens, S = 1. */
-  feeds(tokens: number, features: GraphFeatures): Feeds {
+  /** Feeds of a run of so many tokens in every row: M = 1, Q = tokens, B = 1, R = the changed tokens, S = 1. */
+  feeds({ perRow: tokens, ofRun }: ProbeTokens, features: GraphFeatures): Feeds {
     const feeds: Feeds = {};
     for (const { name, site, rows, stacks } of servedSites(this.#sites, features)) {
       const changed = rows.flatMap((row) => indexes(tokens).map((token) => row * tokens + token));
@@ -51,7 +54,7 @@ export class ProbeSlots {
         feeds[adapterInputs.b(layer, name)] = floatTensor(b, [rows.length, 1, rank, site.out]);
       }
       const adapters = changed.map((token) => this.#adapters[Math.floor(token / tokens)]!);
-      const run = { site, adapters, rows: changed, tokens: tokens * this.#adapters.length };
+      const run = { site, adapters, rows: changed, tokens: ofRun };
       Object.assign(feeds, featureFeeds(run, features));
     }
     return feeds;

@@ -30,7 +30,12 @@ async function probe(golden: GoldenCase, base: BaseModel, options: ProbeOptions 
     tokenIds,
     scored: tokenIds.map((_, at) => at).slice(1),
   }));
-  const units = new CpuProbes(base).logprobs(sequences, { adapters, unitTokens });
+  const scores = await scoresOf(new CpuProbes(base), sequences, { adapters, unitTokens });
+  return scores.map(({ logprobs }) => logprobs);
+}
+
+async function scoresOf(...[probes, ...asked]: [CpuProbes, ...Parameters<CpuProbes["scores"]>]) {
+  const units = probes.scores(...asked);
   for (let next = units.next(); ; next = units.next()) {
     if (next.done === true) return next.value;
     await next.value.run();
@@ -88,5 +93,32 @@ test("a row's log-probabilities do not depend on its neighbour's adapter", async
   const [alone] = await probe(golden, base, { adapters: [plain!], unitTokens: 10 });
   const [withOther] = await probe(golden, base, { adapters: [plain!, narrow!], unitTokens: 20 });
   assert.deepEqual(alone, withOther);
+  await runner.dispose();
+});
+
+test("what transformers would draw is a hit, and any other token is none", async () => {
+  const golden = goldenCase("qwen3");
+  const { base, runner } = await openGolden(golden, { cacheDirectory });
+  const [plain, ...adapted] = adaptersOf(golden, base);
+  for (const [row, adapter] of [plain!, ...adapted].entries()) {
+    const runs = golden.runs.filter((run) => run.adapter === names[row]);
+    const drawn = runs.map(({ prompt, greedy }) => ({
+      tokenIds: [...golden.prompts[prompt]!, ...greedy],
+      scored: greedy.map((_, at) => golden.prompts[prompt]!.length + at),
+    }));
+    const others = drawn.map(({ tokenIds, scored }) => ({
+      tokenIds: tokenIds.with(scored[0]!, (tokenIds[scored[0]!]! + 1) % base.config.vocabSize),
+      scored: scored.slice(0, 1),
+    }));
+    const hitsOf = async (sequences: typeof drawn) => {
+      const [scores] = await scoresOf(new CpuProbes(base), sequences, {
+        adapters: [adapter],
+        unitTokens: 20,
+      });
+      return [...scores!.hits];
+    };
+    assert.deepEqual(new Set(await hitsOf(drawn)), new Set([1]));
+    assert.deepEqual(new Set(await hitsOf(others)), new Set([0]));
+  }
   await runner.dispose();
 });

@@ -4,9 +4,9 @@
 import type { AdapterTargets } from "../adapter.ts";
 import type { BaseModel } from "../base-model.ts";
 import { inputNames, outputNames } from "../forward-graph.ts";
-import type { ForwardProbes, ProbeOptions } from "../forward-probes.ts";
+import type { ForwardProbes, ProbeOptions, TokenScores } from "../forward-probes.ts";
 import { adapterTargets } from "../model-family.ts";
-import { logSumExp } from "../sampling/logprobs.ts";
+import { logSumExp, maximum } from "../sampling/logprobs.ts";
 import { type Feeds, floatTensor, freeOutput, indexTensor } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
 import { TokenLayout, type TokenRange, type TrainingSequence } from "../training/token-layout.ts";
@@ -14,27 +14,33 @@ import { type TrainingUnit, updateUnit } from "../training/training-pass.ts";
 import { KvFeeds } from "./kv-feeds.ts";
 import { ProbePast } from "./probe-past.ts";
 import { ProbeSlots } from "./probe-slots.ts";
+import { TokenPairs } from "./token-pairs.ts";
 
 export class CpuProbes implements ForwardProbes {
   readonly #base: BaseModel;
   readonly #targets: AdapterTargets;
   readonly #feeds: KvFeeds;
+  readonly #pairs: TokenPairs;
 
   constructor(base: BaseModel) {
     this.#base = base;
     this.#targets = adapterTargets(base.config);
     this.#feeds = new KvFeeds(base.config);
+    this.#pairs = new TokenPairs(base);
   }
 
-  *logprobs(
+  *scores(
     sequences: readonly TrainingSequence[],
     { adapters, unitTokens }: ProbeOptions,
-  ): Generator<TrainingUnit, readonly Float64Array[], void> {
+  ): Generator<TrainingUnit, readonly TokenScores[], void> {
     const { config } = this.#base;
     const rows = adapters.length;
     const layout = new TokenLayout(config, sequences, Math.max(1, Math.floor(unitTokens / rows)));
     const past = new ProbePast(config, rows);
-    const logprobs = adapters.map(() => new Float64Array(layout.scored.length));
+    const scores = adapters.map(() => ({
+      logprobs: new Float64Array(layout.scored.length),
+      hits: new Uint8Array(layout.scored.length),
+    }));
     let slots: ProbeSlots | null = null;
     yield updateUnit(() => {
       const ofSites = adapters.map((adapter) => new SiteAdapter(adapter, this.#targets));
@@ -44,32 +50,33 @@ export class CpuProbes implements ForwardProbes {
       const next = layout.windows[index + 1];
       const kept = next === undefined ? 0 : window.to - this.#firstSeen(layout, next);
       const tokens = rows * (window.to - window.from);
-      const run = () => this.#run({ layout, window, slots: slots!, past, kept, logprobs });
+      const run = () => this.#run({ layout, window, slots: slots!, past, kept, scores });
       yield { kind: "probe", tokens, run };
     }
-    return logprobs;
+    return scores;
   }
 
-  async #run({ layout, window, slots, past, kept, logprobs }: ProbeRun): Promise<void> {
+  async #run({ layout, window, slots, past, kept, scores }: ProbeRun): Promise<void> {
     const { session, features, config } = this.#base;
-    const rows = logprobs.length;
+    const rows = scores.length;
     const { from, to } = window;
     const tokens = to - from;
     const scored = layout.scored.flatMap(({ at, tokenId }, place) =>
       at > from && at <= to ? [{ row: at - 1 - from, tokenId, place }] : [],
     );
-    const hidden = new Float32Array(rows * tokens * config.hiddenSize);
+    const hidden = this.#pairs.hidden(rows * tokens);
     const own = hidden.subarray(0, tokens * config.hiddenSize);
     this.#base.embeddings.lookup(layout.tokenIds.slice(from, to), own);
     for (let row = 1; row < rows; row++) hidden.copyWithin(row * own.length, 0, own.length);
-    const wanted = logprobs.flatMap((_, row) => scored.map((token) => row * tokens + token.row));
+    const wanted = scores.flatMap((_, row) => scored.map((token) => row * tokens + token.row));
     const outputs = await session.run({
-      ...slots.feeds(tokens, features),
+      ...slots.feeds({ perRow: tokens, ofRun: this.#pairs.count(rows * tokens) }, features),
       ...this.#feeds.shapes(rows, tokens, past.tokens),
       ...this.#feeds.past(past.pieces, rows, past.tokens),
       ...this.#placeFeeds(layout, window, rows),
-      [inputNames.hidden]: floatTensor(hidden, [rows * tokens, config.hiddenSize]),
-      [inputNames.logitRows]: indexTensor(wanted, [wanted.length]),
+      ...this.#pairs.shapes(rows * tokens),
+      ...this.#pairs.hiddenFeed(hidden),
+      ...this.#pairs.wanted(wanted),
     });
     const keyValues = outputs[outputNames.newKeyValues]!;
     past.append(keyValues, kept);
@@ -78,7 +85,9 @@ export class CpuProbes implements ForwardProbes {
     for (let index = 0; index < wanted.length; index++) {
       const { place, tokenId } = scored[index % scored.length]!;
       const ofToken = logits.subarray(index * config.vocabSize, (index + 1) * config.vocabSize);
-      logprobs[Math.floor(index / scored.length)]![place] = ofToken[tokenId]! - logSumExp(ofToken);
+      const { logprobs, hits } = scores[Math.floor(index / scored.length)]!;
+      logprobs[place] = ofToken[tokenId]! - logSumExp(ofToken);
+      hits[place] = Number(ofToken[tokenId] === maximum(ofToken));
     }
     freeOutput(logits);
   }
@@ -126,5 +135,5 @@ type ProbeRun = {
   readonly slots: ProbeSlots;
   readonly past: ProbePast;
   readonly kept: number; // tokens that later windows look at
-  readonly logprobs: readonly Float64Array[]; // [rows][scored], filled in
+  readonly scores: readonly TokenScores[]; // [rows], filled in
 };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { keyOf } from "./adapter-bank.ts";
+import { keyOf } from "../held-copies.ts";
 import { assignSlots } from "./slot-sharing.ts";
 
 const version = fc.option(fc.constantFrom("a", "b", "c", "d", "e"), { nil: null });

@@ -2,7 +2,7 @@
 // again for another row of the same slot is cheap, but every slot of a step is read for equally many rows, used or
 // not. What is chosen changes the speed and no bit of the results. Pure.
 
-import type { BankCopy } from "./adapter-bank.ts";
+import type { BankCopy } from "../held-copies.ts";
 import type { BankReaders } from "./adapter-feeds.ts";
 
 /** Time of one more row on a slot whose weights are in the processor's cache, against bringing them there. */

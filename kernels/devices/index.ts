@@ -1,10 +1,11 @@
-// The registry of devices that serve, and what `auto` says of them.
+// The registry of devices that serve, and what each name of `--device` opens.
 
 import type { DeviceOptions, OpenDevice, OpenedDevice } from "../device.ts";
+import { limitsOf, openAuto } from "./auto.ts";
 import { openCpu } from "./cpu.ts";
 import { cudaRefusal } from "./cuda.ts";
 import { findGpu } from "./find-gpu.ts";
-import { openWebgpu } from "./webgpu.ts";
+import { openWebgpu, webgpuLacks } from "./webgpu.ts";
 
 export const devices = { cpu: openCpu, webgpu: openWebgpu } as const satisfies Record<string, OpenDevice>;
 export type DeviceName = keyof typeof devices;
@@ -15,14 +16,7 @@ export type ChosenDevice = OpenedDevice & {
   readonly note: string; // which device it is and, where `auto` chose, why
 };
 
-/** Of WebGPU, for whoever did not ask for it. */
-const limits =
-  "low-rank adapters only, no finetuning and no prefix cache yet (docs/webgpu.md); --device cpu has them";
-
-/**
- * `auto` is the CPU, which has everything; where the machine has a graphics processor, the note says how to use it.
- * @throws CotenantError `device_not_available`
- */
+/** @throws CotenantError `device_not_available` */
 export async function openDevice(wanted: WantedDevice, options: DeviceOptions): Promise<ChosenDevice> {
   switch (wanted) {
     case "cpu":
@@ -32,7 +26,7 @@ export async function openDevice(wanted: WantedDevice, options: DeviceOptions): 
     case "cuda":
       throw cudaRefusal();
     case "auto":
-      return openCpuWithAdvice(options);
+      return openAuto({ gpu: findGpu(), lacks: webgpuLacks, openGpu: openWebgpu, openCpu }, options);
     default:
       return wanted satisfies never;
   }
@@ -42,11 +36,6 @@ async function openAskedWebgpu(options: DeviceOptions): Promise<ChosenDevice> {
   const gpu = findGpu();
   const opened = await openWebgpu(options);
   const adapter = gpu.name ?? `WebGPU's default adapter (${gpu.reason})`;
-  return { ...opened, name: "webgpu", note: `${adapter}: ${limits}` };
-}
-
-async function openCpuWithAdvice(options: DeviceOptions): Promise<ChosenDevice> {
-  const gpu = findGpu();
-  const reason = gpu.name === null ? gpu.reason : `${gpu.name} serves with --device webgpu: ${limits}`;
-  return { ...(await openCpu(options)), name: "cpu", note: `the CPU: ${reason}` };
+  const limits = webgpuLacks.length === 0 ? "" : `, without ${limitsOf(webgpuLacks)}`;
+  return { ...opened, name: "webgpu", note: `${adapter}${limits}` };
 }

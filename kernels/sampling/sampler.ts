@@ -1,9 +1,16 @@
 // Draws one token from one row of logits. The order of the steps is vLLM's: bias, bans, penalties, temperature,
 // min_p, top_k, top_p, draw. Everything depends on the request alone, so neighbours in a batch change nothing.
 
-import { argmax, logSumExp, maximum, type RankedToken, topIndices } from "./logprobs.ts";
+import { drawKnown, drawToken, hasNucleus, nucleusCounts } from "./draw-token.ts";
+import {
+  type KnownLogits,
+  type LogitChange,
+  type LogitsQuery,
+  mostCandidates,
+  type TokenLogits,
+} from "./logits-query.ts";
+import { argmax, logSumExp, type RankedToken, topIndices } from "./logprobs.ts";
 import { randomAt } from "./random.ts";
-import { mostCandidates, type RankedLogits, type TokenLogits } from "./ranked-logits.ts";
 
 export type SamplerOptions = {
   readonly temperature: number; // 0 = greedy
@@ -49,22 +56,26 @@ export class Sampler {
   }
 
   /**
-   * How many of the most likely tokens the next draw needs to know; null where it needs all logits. The draw is the
-   * same from either, but for logits so close that their weights are equal.
+   * What the next draw needs to know; null where it needs all logits. The draw is the same from either, but where
+   * rounding decides: of logits so close that their weights are equal, or where two tokens' shares meet.
    */
-  candidates(logprobs: number | null, banned: readonly number[]): number | null {
-    const { temperature, topK, logitBias, repetitionPenalty, presencePenalty, frequencyPenalty } =
-      this.#options;
-    const isAdjusted =
-      logitBias.length > 0 || repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0;
-    if (isAdjusted || (temperature > 0 && topK === 0)) return null;
-    const drawnFrom = temperature === 0 ? 1 : topK;
-    const wanted = Math.max(logprobs ?? 0, drawnFrom + banned.length);
-    return wanted > mostCandidates ? null : wanted;
+  query(logprobs: number | null, banned: readonly number[]): LogitsQuery | null {
+    const { temperature, topP, topK, minP, seed } = this.#options;
+    if (Math.max(logprobs ?? 0, topK) > mostCandidates) return null;
+    const common = { changes: this.#changes(banned), reported: logprobs };
+    if (temperature === 0 || topK > 0) {
+      const draw = { kind: "ranked", counts: [temperature === 0 ? 1 : topK], suffices: () => true } as const;
+      return { ...common, temperature: temperature || 1, draw };
+    }
+    if (topP === 1 && minP === 0) {
+      return { ...common, temperature, draw: { kind: "block", random: randomAt(seed, this.#draws) } };
+    }
+    const suffices = (known: KnownLogits) => hasNucleus(known, this.#options);
+    return { ...common, temperature, draw: { kind: "ranked", counts: nucleusCounts, suffices } };
   }
 
   /**
-   * @param logits [vocab], overwritten; or as many of the most likely as `candidates` says
+   * @param logits [vocab], overwritten; or what `query` asks for
    * @param logprobs null for none, else how many of the most likely tokens to report
    * @param banned tokens that must not be drawn now
    */
@@ -72,54 +83,64 @@ export class Sampler {
     const draw =
       logits instanceof Float32Array
         ? this.#drawFromAll(logits, logprobs, banned)
-        : this.#drawFromRanked(logits, logprobs, banned);
+        : this.#drawFromKnown(logits);
     this.#draws++;
     this.#counts.set(draw.tokenId, (this.#counts.get(draw.tokenId) ?? 0) + 1);
     return draw;
   }
 
-  #drawFromRanked(row: RankedLogits, logprobs: number | null, banned: readonly number[]): Draw {
-    const { tokenIds, logits, logSumExp: normaliser } = row;
-    const allowed = [...tokenIds.keys()].filter((index) => !banned.includes(tokenIds[index]!));
-    const chosen = allowed[this.#choose(Float32Array.from(allowed, (index) => logits[index]!))]!;
-    const top = tokenIds.slice(0, logprobs ?? 0);
-    return {
-      tokenId: tokenIds[chosen]!,
-      logprob: logprobs === null ? null : logits[chosen]! - normaliser,
-      top: top.map((id, index): RankedToken => [id, logits[index]! - normaliser]),
-    };
+  #drawFromKnown(known: KnownLogits): Draw {
+    const { tokenIds, logits, unchanged, report } = known;
+    const random = randomAt(this.#options.seed, this.#draws);
+    const index = this.#options.temperature === 0 ? 0 : drawKnown(known, this.#options, random);
+    const tokenId = tokenIds[index]!;
+    if (report === null) return { tokenId, logprob: null, top: [] };
+    const top = report.tokenIds.map((id, rank): RankedToken => [id, report.logits[rank]! - report.logSumExp]);
+    return { tokenId, logprob: (unchanged.get(tokenId) ?? logits[index]!) - report.logSumExp, top };
   }
 
   #drawFromAll(logits: Float32Array, logprobs: number | null, banned: readonly number[]): Draw {
     const report = logprobs === null ? null : rankTokens(logits, logprobs);
-    this.#adjust(logits, banned);
-    const tokenId = this.#choose(logits);
+    for (const change of this.#changes(banned)) {
+      logits[change.tokenId] = changedLogit(logits[change.tokenId]!, change);
+    }
+    const { temperature, seed } = this.#options;
+    const tokenId =
+      temperature === 0 ? argmax(logits) : drawToken(logits, this.#options, randomAt(seed, this.#draws));
     return { tokenId, logprob: report?.logprobOf(tokenId) ?? null, top: report?.top ?? [] };
   }
 
-  /** @returns the index of the drawn one; overwrites */
-  #choose(logits: Float32Array): number {
-    const { temperature, seed } = this.#options;
-    return temperature === 0 ? argmax(logits) : drawToken(logits, this.#options, randomAt(seed, this.#draws));
-  }
-
-  #adjust(logits: Float32Array, banned: readonly number[]): void {
+  #changes(banned: readonly number[]): LogitChange[] {
     const { logitBias, repetitionPenalty, presencePenalty, frequencyPenalty } = this.#options;
-    for (const [tokenId, bias] of logitBias) logits[tokenId] = logits[tokenId]! + bias;
-    if (repetitionPenalty !== 1) {
-      // CTRL, arXiv 1909.05858, section 4.1, in the sign-aware form that transformers and vLLM use.
-      for (const tokenId of new Set([...this.#prompt, ...this.#counts.keys()])) {
-        const logit = logits[tokenId]!;
-        logits[tokenId] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+    const changes = new Map<number, { -readonly [Key in keyof LogitChange]: LogitChange[Key] }>();
+    const changeOf = (tokenId: number) => {
+      let change = changes.get(tokenId);
+      if (change === undefined) {
+        change = { tokenId, bias: 0, repetition: 1, addend: 0 };
+        changes.set(tokenId, change);
       }
+      return change;
+    };
+    for (const [tokenId, bias] of logitBias) changeOf(tokenId).bias += bias;
+    if (repetitionPenalty !== 1) {
+      for (const tokenId of this.#prompt) changeOf(tokenId).repetition = repetitionPenalty;
+      for (const tokenId of this.#counts.keys()) changeOf(tokenId).repetition = repetitionPenalty;
     }
     if (presencePenalty !== 0 || frequencyPenalty !== 0) {
       for (const [tokenId, count] of this.#counts) {
-        logits[tokenId] = logits[tokenId]! - presencePenalty - frequencyPenalty * count;
+        changeOf(tokenId).addend = -presencePenalty - frequencyPenalty * count;
       }
     }
-    for (const tokenId of banned) logits[tokenId] = Number.NEGATIVE_INFINITY;
+    for (const tokenId of banned) changeOf(tokenId).addend = Number.NEGATIVE_INFINITY;
+    return [...changes.values()];
   }
+}
+
+/** The penalty of CTRL, arXiv 1909.05858, section 4.1, in the sign-aware form that transformers and vLLM use. */
+export function changedLogit(logit: number, { bias, repetition, addend }: LogitChange): number {
+  if (addend === Number.NEGATIVE_INFINITY) return addend;
+  const biased = Math.fround(logit + bias);
+  return Math.fround(biased > 0 ? biased / repetition : biased * repetition) + addend;
 }
 
 /** Reads the report before the logits are modified. */
@@ -134,83 +155,4 @@ function rankTokens(logits: Float32Array, count: number) {
 export function scoreToken(logits: Float32Array, tokenId: number, count: number): Draw {
   const report = rankTokens(logits, count);
   return { tokenId, logprob: report.logprobOf(tokenId), top: report.top };
-}
-
-type Filters = Pick<SamplerOptions, "temperature" | "topP" | "topK" | "minP">;
-
-function drawToken(logits: Float32Array, filters: Filters, random: number): number {
-  const { temperature, topP, topK, minP } = filters;
-  const max = maximum(logits);
-  let total = 0;
-  for (let i = 0; i < logits.length; i++) {
-    const weight = Math.exp((logits[i]! - max) / temperature);
-    logits[i] = weight; // relative to the most likely token, which has 1
-    total += weight;
-  }
-  if (topK === 0 && topP === 1 && minP === 0) return pick(logits, total, random);
-
-  const candidates = rankCandidates(logits, filters, total);
-  if (topP < 1) {
-    // As in vLLM, the nucleus is taken of what min_p and top_k left over.
-    const kept = topK > 0 || minP > 0 ? sumOf(candidates, logits) : total;
-    candidates.length = nucleusSize(candidates, logits, topP * kept);
-  }
-  return pickFrom(candidates, logits, random * sumOf(candidates, logits));
-}
-
-/** Up to here, inserting into a short list is faster than sorting the vocabulary (60 ms for 150,000 tokens). */
-const largestInsertedTopK = 1024;
-
-/** The tokens that min_p and top_k leave over, most likely first. @param weights relative to the largest */
-function rankCandidates(weights: Float32Array, { topP, topK, minP }: Filters, total: number): number[] {
-  if (topK > 0 && topK <= largestInsertedTopK) {
-    return topIndices(weights, topK).filter((token) => weights[token]! >= minP && weights[token]! > 0);
-  }
-  // No token under this share of the total can be in the nucleus: all of them together weigh less than 1 - topP.
-  // Only where the nucleus is of the total, not of what other filters leave over.
-  const negligible = topP < 1 && topK === 0 && minP === 0 ? ((1 - topP) / weights.length) * total : 0;
-  const candidates: number[] = [];
-  for (let token = 0; token < weights.length; token++) {
-    const weight = weights[token]!;
-    if (weight >= minP && weight >= negligible && weight > 0) candidates.push(token);
-  }
-  candidates.sort((a, b) => weights[b]! - weights[a]! || a - b);
-  if (topK > 0) candidates.length = Math.min(candidates.length, topK);
-  return candidates;
-}
-
-/** How many of the sorted candidates it takes to reach the weight; at least one. */
-function nucleusSize(candidates: readonly number[], weights: Float32Array, wanted: number): number {
-  let sum = 0;
-  for (const [index, candidate] of candidates.entries()) {
-    sum += weights[candidate]!;
-    if (sum >= wanted) return index + 1;
-  }
-  return candidates.length;
-}
-
-function sumOf(candidates: readonly number[], weights: Float32Array): number {
-  return candidates.reduce((sum, candidate) => sum + weights[candidate]!, 0);
-}
-
-function pickFrom(candidates: readonly number[], weights: Float32Array, point: number): number {
-  let sum = 0;
-  for (const candidate of candidates) {
-    sum += weights[candidate]!;
-    if (point < sum) return candidate;
-  }
-  return candidates.at(-1)!;
-}
-
-function pick(weights: Float32Array, total: number, random: number): number {
-  const point = random * total;
-  let sum = 0;
-  let last = 0;
-  for (let i = 0; i < weights.length; i++) {
-    if (weights[i]! === 0) continue;
-    last = i;
-    sum += weights[i]!;
-    if (point < sum) return i;
-  }
-  return last;
 }

@@ -90,10 +90,10 @@ export class ActivationPass {
     batch: { readonly layout: TokenLayout; readonly state: LayerState; readonly into: LayerMoments | null },
   ): Promise<void> {
     const { layout, state, into } = batch;
-    const { config, feeds, sessions } = this.#parts;
+    const { config, feeds, sessions, weights } = this.#parts;
     const session = await sessions.get(into === null ? "forward" : "moments");
     const outputs = await session.run({
-      ...feeds.weights(layer),
+      ...(await weights.layer(layer, [])).feeds,
       ...feeds.adapter([]),
       ...feeds.window(layer, window, { layout, state }),
     });
@@ -104,11 +104,10 @@ export class ActivationPass {
     for (const matrix of into === null ? [] : readMatrices) {
       const own = into![matrix];
       addTo(own.sum, outputs[layerOutputs.sumReadBy(matrix)]!);
-      const products = outputs[layerOutputs.productsReadBy(matrix)]!;
-      addTo(own.products, products);
-      freeOutput(products); // [in, in]
+      addTo(own.products, outputs[layerOutputs.productsReadBy(matrix)]!);
       own.rows += window.to - window.from;
     }
+    for (const output of Object.values(outputs)) freeOutput(output);
   }
 
   #noMoments(): LayerMoments {

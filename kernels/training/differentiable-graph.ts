@@ -50,6 +50,7 @@ export class Value {
 
 type AddTo = (graph: DifferentiableGraph, before: string | null) => string;
 
+export type ProductOptions = { readonly transA?: 1; readonly transB?: 1; readonly alpha?: number };
 type NormShape = { readonly width: number; readonly columns: number; readonly epsilon: number };
 type LowRankInputs = { readonly a: string; readonly b: string; readonly scale: string };
 
@@ -86,11 +87,13 @@ export class DifferentiableGraph {
     return this.builder.node(operator, inputs, options)[0]!;
   }
 
-  matmul(
-    x: string,
-    y: string,
-    options: { readonly transA?: 1; readonly transB?: 1; readonly alpha?: number } = {},
-  ): string {
+  /** Of two matrices. */
+  matmul(x: string, y: string, options: ProductOptions = {}): string {
+    return this.batchedMatmul(x, y, options);
+  }
+
+  /** Of matrices in the last two of four dimensions. */
+  batchedMatmul(x: string, y: string, options: ProductOptions = {}): string {
     const { alpha, ...transposed } = options;
     const scaled = alpha === undefined ? {} : { alpha: { float: alpha } };
     return this.builder.contrib("FusedMatMul", [x, y], { attributes: { ...transposed, ...scaled } })[0]!;
@@ -185,18 +188,11 @@ export class DifferentiableGraph {
     const inPieces = (y: string) => (width === columns ? y : this.reshape(y, [-1, width]));
     const inTokens = (y: string) => (width === columns ? y : this.reshape(y, [-1, columns]));
     const pieces = this.value(() => inPieces(x.name));
-    let results: string[] | null = null; // [normed, one over the root of the mean square]
-    const run = () => {
-      results ??= this.builder.node("SimplifiedLayerNormalization", [pieces.name, weight], {
-        outputs: 2,
-        attributes: { axis: -1, epsilon: { float: epsilon } },
-      });
-      return results;
-    };
+    const { normed, inverse: inverseRoot } = this.normedPieces(pieces, weight, epsilon);
     return this.differentiable(
-      () => inTokens(run()[0]!),
+      () => inTokens(normed.name),
       (gradient) => {
-        const inverse = run()[1]!;
+        const inverse = inverseRoot.name;
         const weighted = this.node("Mul", [inPieces(gradient), weight]);
         const unit = this.node("Mul", [pieces.name, inverse]);
         const along = this.node("ReduceMean", [
@@ -207,5 +203,19 @@ export class DifferentiableGraph {
         x.addGradient(inTokens(this.node("Mul", [across, inverse])));
       },
     );
+  }
+
+  /** Pieces x normed, and what they were divided by: one over the root of the mean square. */
+  protected normedPieces(x: Value, weight: string, epsilon: number): Record<"normed" | "inverse", Value> {
+    let results: string[] | null = null;
+    const result = (index: number) =>
+      this.value(() => {
+        results ??= this.builder.node("SimplifiedLayerNormalization", [x.name, weight], {
+          outputs: 2,
+          attributes: { axis: -1, epsilon: { float: epsilon } },
+        });
+        return results[index]!;
+      });
+    return { normed: result(0), inverse: result(1) };
   }
 }

@@ -1,11 +1,15 @@
 // Log-probabilities of the scored tokens and their gradients by the last hidden states, gathered slice by slice of
 // the vocabulary. Keeps per scored token four rows of the hidden width and no logits.
 
-import { floatTensor, type Session } from "../session.ts";
+import { floatTensor, freeOutput } from "../session.ts";
 import { addNormGradient, type NormParameters, normRow } from "./final-norm.ts";
+import type { HeadRows } from "./frozen-weights.ts";
 import { lossInputs, lossOutputs } from "./loss-graph.ts";
-import type { HeadSlice } from "./prepared-weights.ts";
 import type { TokenRange } from "./token-layout.ts";
+import type { TrainingSession } from "./training-device.ts";
+
+/** The same product, here in double precision and by the runtime in float32, differs by less. */
+const tieLogits = 1e-3;
 
 type Scored = readonly { readonly at: number; readonly tokenId: number }[];
 
@@ -49,17 +53,16 @@ export class HeadLoss {
   }
 
   /** @param session of the graph with the mean where this trains, else of the one without */
-  async addSlice(session: Session, slice: HeadSlice, range: TokenRange): Promise<void> {
+  async addSlice(session: TrainingSession, slice: HeadRows, range: TokenRange): Promise<void> {
     const { from, to } = range;
     const count = to - from;
     const width = this.#width;
-    const sliceRows = slice.rows.length / width;
-    for (let index = from; index < to; index++) this.#takeTarget(index, slice, sliceRows);
+    for (let index = from; index < to; index++) this.#takeTarget(index, slice);
     const rows = (values: Float32Array, columns: number) =>
       floatTensor(values.subarray(from * columns, to * columns), [count, columns]);
     const outputs = await session.run({
       [lossInputs.normed]: rows(this.#normed, width),
-      [lossInputs.head]: floatTensor(slice.rows, [sliceRows, width]),
+      [lossInputs.head]: slice.feed,
       [lossInputs.maximum]: rows(this.#maximum, 1),
       [lossInputs.sum]: rows(this.#sum, 1),
       ...(this.#train ? { [lossInputs.mean]: rows(this.#mean, width) } : {}),
@@ -67,12 +70,20 @@ export class HeadLoss {
     this.#maximum.set(outputs[lossOutputs.maximum]!, from);
     this.#sum.set(outputs[lossOutputs.sum]!, from);
     if (this.#train) this.#mean.set(outputs[lossOutputs.mean]!, from * width);
+    for (const output of Object.values(outputs)) freeOutput(output);
   }
 
   /** [scored], once all slices are in. */
   logprobs(): Float64Array {
     return this.#targetLogits.map(
       (logit, index) => logit - this.#maximum[index]! - Math.log(this.#sum[index]!),
+    );
+  }
+
+  /** [scored], 1 where no token is likelier than the target, once all slices are in. */
+  hits(): Uint8Array {
+    return Uint8Array.from(this.#targetLogits, (logit, index) =>
+      Number(logit >= this.#maximum[index]! - tieLogits),
     );
   }
 
@@ -95,11 +106,11 @@ export class HeadLoss {
     }
   }
 
-  #takeTarget(index: number, { firstRow, rows }: HeadSlice, sliceRows: number): void {
+  #takeTarget(index: number, { firstRow, count, row: rowAt }: HeadRows): void {
     const place = this.#scored[index]!.tokenId - firstRow;
-    if (place < 0 || place >= sliceRows) return;
+    if (place < 0 || place >= count) return;
     const width = this.#width;
-    const target = row(rows, place, width);
+    const target = rowAt(place);
     if (this.#train) row(this.#targetRows, index, width).set(target);
     const normed = row(this.#normed, index, width);
     let logit = 0;

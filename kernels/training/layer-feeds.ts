@@ -1,14 +1,12 @@
-// What a layer's graph is fed: widened weights, the window's tokens, earlier keys and values, the adapter.
+// What a layer's graph is fed beside its weights: the window's tokens, earlier keys and values, the adapter.
 
 import { type Projection, projections } from "../adapter.ts";
 import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
-import type { PreparedLayout } from "../prepare/layout.ts";
 import { type Feeds, floatTensor, indexTensor, int32Tensor } from "../session.ts";
 import type { AttentionTiles } from "./attention-tiles.ts";
-import { type LayerWeight, layerInputs } from "./layer-names.ts";
+import { layerInputs } from "./layer-names.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
-import type { LayerValues, PreparedWeights } from "./prepared-weights.ts";
 import type { TokenLayout, TokenRange } from "./token-layout.ts";
 
 /** A layer's input and the keys and values that it makes of it. */
@@ -20,12 +18,10 @@ export type LayerState = {
 
 export class LayerFeeds {
   readonly #config: ModelConfig;
-  readonly #weights: PreparedWeights;
   readonly #absent: Feeds;
 
-  constructor(config: ModelConfig, weights: PreparedWeights) {
+  constructor(config: ModelConfig) {
     this.#config = config;
-    this.#weights = weights;
     this.#absent = absentModules(config);
   }
 
@@ -66,25 +62,10 @@ export class LayerFeeds {
     };
   }
 
-  weights(layer: number): Feeds {
-    const values: LayerValues = this.#weights.layer(layer);
-    return Object.fromEntries(
-      Array.from(values, ([name, data]) => {
-        const dims = weightDims(this.#weights.layout, layer, name);
-        return [layerInputs.weight(name), floatTensor(data, dims)];
-      }),
-    );
-  }
-
   /** Projections without a module get one rank of zeros. */
   adapter(modules: readonly TrainedModule[]): Feeds {
     return Object.assign({}, this.#absent, ...modules.map(moduleFeeds));
   }
-}
-
-function weightDims(layout: PreparedLayout, layer: number, name: LayerWeight): number[] {
-  const part = layout.layers[layer]![name]!;
-  return "length" in part ? [part.length] : [part.rows, part.columns];
 }
 
 function absentModules(config: ModelConfig): Feeds {

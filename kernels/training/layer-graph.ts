@@ -8,7 +8,7 @@ import type { Projection } from "../adapter.ts";
 import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
 import type { PreparedLayer } from "../prepare/layout.ts";
-import { DifferentiableGraph, type Value } from "./differentiable-graph.ts";
+import type { DifferentiableGraph, Value } from "./differentiable-graph.ts";
 import {
   type KeptName,
   type LayerWeight,
@@ -24,6 +24,7 @@ export type LayerShape = {
   readonly layer: PreparedLayer;
   readonly keep: boolean; // whether the forward graph gives, and the backward graph takes, what can be kept
   readonly factors?: boolean; // whether the backward graph gives the factors of the matrices' gradients
+  readonly newGraph: () => DifferentiableGraph;
 };
 
 /** Floats per token that a layer keeps under each name, "v" aside. */
@@ -98,7 +99,7 @@ type NormName = Extract<LayerWeight, `${string}Norm`>;
 type LinearSite = Exclude<MatrixName, "qkv">;
 
 class LayerWriter {
-  readonly graph = new DifferentiableGraph();
+  readonly graph: DifferentiableGraph;
   readonly kept = new Map<KeptName, Value>();
   readonly adapterGradients = new Map<string, { readonly node: string; readonly width: number }>();
   readonly read = new Map<MatrixName, Value>();
@@ -109,7 +110,8 @@ class LayerWriter {
   readonly #tiles: TileNames;
   readonly #dimensions: number;
 
-  constructor({ config, layer }: LayerShape) {
+  constructor({ config, layer, newGraph }: LayerShape) {
+    this.graph = newGraph();
     this.#config = config;
     this.#weights = layer;
     this.#dimensions = config.rotaries[0]!.dimensions;

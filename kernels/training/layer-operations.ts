@@ -60,24 +60,24 @@ export function attention(
   const k = graph.value(() => keyMajor(keys.name));
   const v = graph.value(() => keyMajor(values.name));
   const shares = graph.value(() => {
-    const scores = graph.matmul(q.name, k.name, { transB: 1, alpha });
+    const scores = graph.batchedMatmul(q.name, k.name, { transB: 1, alpha });
     return graph.node("Softmax", [graph.node("Add", [scores, tiles.mask])], { attributes: { axis: -1 } });
   }); // [T, K, G Q, N]
-  const context = graph.value(() => graph.matmul(shares.name, v.name)); // [T, K, G Q, D]
+  const context = graph.value(() => graph.batchedMatmul(shares.name, v.name)); // [T, K, G Q, D]
   return graph.differentiable(
     () => tokenMajor(context.name),
     (gradient) => {
       const contextGradient = queryMajor(gradient);
-      values.addGradient(keyTokens(graph.matmul(shares.name, contextGradient, { transA: 1 })));
-      const shareGradient = graph.matmul(contextGradient, v.name, { transB: 1 });
+      values.addGradient(keyTokens(graph.batchedMatmul(shares.name, contextGradient, { transA: 1 })));
+      const shareGradient = graph.batchedMatmul(contextGradient, v.name, { transB: 1 });
       // The sum over keys of share times its gradient, by the shorter way over the head's dimensions.
       const mean = graph.node("ReduceSum", [
         graph.node("Mul", [contextGradient, context.name]),
         graph.builder.integers([-1]),
       ]);
       const scoreGradient = graph.node("Mul", [shares.name, graph.node("Sub", [shareGradient, mean])]);
-      queries.addGradient(tokenMajor(graph.matmul(scoreGradient, k.name, { alpha })));
-      keys.addGradient(keyTokens(graph.matmul(scoreGradient, q.name, { transA: 1, alpha })));
+      queries.addGradient(tokenMajor(graph.batchedMatmul(scoreGradient, k.name, { alpha })));
+      keys.addGradient(keyTokens(graph.batchedMatmul(scoreGradient, q.name, { transA: 1, alpha })));
     },
   );
 }

@@ -3,7 +3,7 @@
 // gradient of its target's log-probability by the normed hidden state is W[target] - sum p W, so one pass over the
 // head gives both, and no more than [tokens, slice] logits exist.
 
-import { DifferentiableGraph } from "./differentiable-graph.ts";
+import type { DifferentiableGraph } from "./differentiable-graph.ts";
 
 export const lossInputs = {
   normed: "normed", // [n, hidden]
@@ -16,8 +16,10 @@ export const lossInputs = {
 export const lossOutputs = { maximum: "new.maximum", sum: "new.sum", mean: "new.mean" } as const;
 
 /** @returns a model that adds one slice to the running values; without the mean it gives log-probabilities only */
-export function buildLossGraph(hiddenSize: number, options: { readonly mean: boolean }): Uint8Array {
-  const graph = new DifferentiableGraph();
+export function buildLossGraph(
+  graph: DifferentiableGraph,
+  { hiddenSize, mean: wantsMean }: { readonly hiddenSize: number; readonly mean: boolean },
+): Uint8Array {
   const { builder } = graph;
   const { normed, head, maximum, sum, mean } = lossInputs;
   builder.input(normed, "float32", ["n", hiddenSize]);
@@ -34,7 +36,7 @@ export function buildLossGraph(hiddenSize: number, options: { readonly mean: boo
   });
   builder.output(lossOutputs.maximum, "float32", ["n", 1]);
   builder.output(lossOutputs.sum, "float32", ["n", 1]);
-  if (options.mean) {
+  if (wantsMean) {
     builder.input(mean, "float32", ["n", hiddenSize]);
     builder.node("Gemm", [weights, head, graph.node("Mul", [mean, kept])], { outputs: [lossOutputs.mean] });
     builder.output(lossOutputs.mean, "float32", ["n", hiddenSize]);

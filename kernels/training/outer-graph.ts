@@ -1,12 +1,12 @@
 // Adds a window's part to a whole matrix' gradient: sum + y xᵀ.
 
-import { DifferentiableGraph } from "./differentiable-graph.ts";
+import { GraphBuilder } from "../onnx/graph-builder.ts";
 
 export const outerInputs = { x: "x", y: "y", sum: "sum" } as const; // [in, tokens], [out, tokens], [out, in]
 export const outerOutput = "new.sum";
 
 export function buildOuterGraph(): Uint8Array {
-  const { builder } = new DifferentiableGraph();
+  const builder = new GraphBuilder();
   const { x, y, sum } = outerInputs;
   builder.input(x, "float32", ["in", "n"]);
   builder.input(y, "float32", ["out", "n"]);

@@ -10,7 +10,7 @@ import {
   type PreparedVector,
 } from "../prepare/layout.ts";
 import { blocksPerRow, packedRowBytes } from "../prepare/quantize-blocks.ts";
-import { dequantizeRows } from "./dequantize-rows.ts";
+import { dequantizeRows, type QuantizedRows } from "./dequantize-rows.ts";
 import type { LayerWeight } from "./layer-names.ts";
 
 export type LayerValues = ReadonlyMap<LayerWeight, Float32Array>;
@@ -35,8 +35,7 @@ export class PreparedWeights {
   constructor(layout: PreparedLayout, dataPath: string, widenedBytes: number) {
     this.layout = layout;
     this.#file = openSync(dataPath, "r");
-    this.finalNorm = new Float32Array(layout.finalNorm.length);
-    this.#read(layout.finalNorm.data.offset, this.finalNorm);
+    this.finalNorm = this.vector(layout.finalNorm);
     this.#shared = emptyLayer(layout.layers[0]!);
     this.keepWidened(widenedBytes);
   }
@@ -78,7 +77,7 @@ export class PreparedWeights {
     const reused =
       rows.buffer.byteLength < size * 4 ? new Float32Array(size) : new Float32Array(rows.buffer, 0, size);
     this.#head = { firstRow: -1, rows: reused };
-    this.#readRows(this.layout.head, firstRow, reused);
+    this.readRows(this.layout.head, firstRow, reused);
     this.#head = { firstRow, rows: reused };
     return this.#head;
   }
@@ -88,7 +87,7 @@ export class PreparedWeights {
     let slice = this.#stayingHead.get(key);
     if (slice === undefined) {
       slice = { firstRow, rows: new Float32Array(size) };
-      this.#readRows(this.layout.head, firstRow, slice.rows);
+      this.readRows(this.layout.head, firstRow, slice.rows);
       this.#stayingHead.set(key, slice);
     }
     return slice;
@@ -102,18 +101,28 @@ export class PreparedWeights {
     for (const [name, part] of partsOf(this.layout.layers[index]!)) {
       const out = values.get(name)!;
       if ("length" in part) this.#read(part.data.offset, out);
-      else this.#readRows(part, 0, out);
+      else this.readRows(part, 0, out);
     }
   }
 
-  #readRows(matrix: PreparedMatrix, firstRow: number, out: Float32Array): void {
+  vector({ length, data }: PreparedVector): Float32Array {
+    const values = new Float32Array(length);
+    this.#read(data.offset, values);
+    return values;
+  }
+
+  readRows(matrix: PreparedMatrix, firstRow: number, out: Float32Array): void {
+    const { columns, data } = matrix;
+    const quantized = this.quantizedRows(matrix, firstRow, out.length / columns);
+    if (quantized === null) this.#read(data.offset + firstRow * columns * 4, out);
+    else dequantizeRows(quantized, columns, out);
+  }
+
+  /** Rows as they are stored, valid until others are asked for; null where they are not quantized. */
+  quantizedRows(matrix: PreparedMatrix, firstRow: number, rows: number): QuantizedRows | null {
     const { columns, encoding, data, scales: scaleRange } = matrix;
-    if (encoding === "float32") {
-      this.#read(data.offset + firstRow * columns * 4, out);
-      return;
-    }
+    if (encoding === "float32") return null;
     const bits = encodingBits[encoding];
-    const rows = out.length / columns;
     const rowBytes = packedRowBytes(columns, bits);
     const blocks = blocksPerRow(columns);
     if (this.#packed.length < rows * rowBytes) this.#packed = new Uint8Array(rows * rowBytes);
@@ -121,7 +130,7 @@ export class PreparedWeights {
     const scales = new Float32Array(rows * blocks);
     this.#read(data.offset + firstRow * rowBytes, packed);
     this.#read(scaleRange.offset + firstRow * blocks * 4, scales);
-    dequantizeRows({ packed, scales, bits }, columns, out);
+    return { packed, scales, bits };
   }
 
   #read(position: number, out: Float32Array | Uint8Array): void {

@@ -71,6 +71,11 @@ export class WeightMap {
     return { x, y: rows, tokens };
   }
 
+  /** Of a projection among the layer's matrices; it has all of their columns. */
+  placeOf(projection: Projection): { readonly matrix: MatrixName; readonly firstRow: number } {
+    return this.#places.get(projection)!;
+  }
+
   #part(layer: LayerValues, projection: Projection): Float32Array {
     const { matrix, firstRow } = this.#places.get(projection)!;
     const { in: columns, out } = this.#shapes[projection];

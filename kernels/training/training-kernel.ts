@@ -1,4 +1,4 @@
-// Gradients of adapters through a frozen base, on the CPU: a few small sessions without weights, which read
+// Gradients of adapters through a frozen base, on any device: a few small sessions without weights, which are fed
 // the prepared weights that serve. Knows batches of tokens; jobs, losses and optimizers it does not know.
 
 import type { Embeddings } from "../embeddings.ts";
@@ -12,9 +12,9 @@ import { buildBackwardLayer, buildForwardLayer, buildMomentsLayer, keptWidths } 
 import { buildLossGraph } from "./loss-graph.ts";
 import { LowRankParameters, type ModuleShape } from "./low-rank-parameters.ts";
 import { buildOuterGraph } from "./outer-graph.ts";
-import { PreparedWeights } from "./prepared-weights.ts";
 import { WeightMap } from "./sparse-weights.ts";
 import { TokenLayout, type TrainingSequence } from "./token-layout.ts";
+import { type OpenTrainingDevice, openHostDevice, type TrainingDevice } from "./training-device.ts";
 import { type PassAdapter, type PassParts, type SessionName, TrainingPass } from "./training-pass.ts";
 import { TrainingSessions } from "./training-sessions.ts";
 
@@ -36,16 +36,17 @@ export type TrainingKernelOptions = {
   readonly threads: number; // 0 = the runtime's choice
   readonly windowTokens?: number;
   readonly headSliceRows?: number;
+  readonly openDevice?: OpenTrainingDevice; // the CPU unless given
 } & Partial<SpareMemory>; // 0 unless given
 
 const defaultWindowTokens = 128;
-/** No power of two: logits lie in rows of it, which would then share the same places of the processor's cache. */
-const defaultHeadSliceRows = 4128;
 
 export class TrainingKernel {
+  readonly #device: TrainingDevice;
   #parts: PassParts;
 
-  private constructor(parts: PassParts) {
+  private constructor(device: TrainingDevice, parts: PassParts) {
+    this.#device = device;
     this.#parts = parts;
   }
 
@@ -54,10 +55,12 @@ export class TrainingKernel {
    * @throws CotenantError `training_unsupported`
    */
   static async open(base: TrainingBase, options: TrainingKernelOptions): Promise<TrainingKernel> {
-    const { config, layout, dataPath, embeddings } = base;
+    const { config, layout, embeddings } = base;
     const problem = untrainable(base);
     if (problem !== null) throw new CotenantError("training_unsupported", problem);
-    const shape = { config, layer: layout.layers[0]! };
+    const device = (options.openDevice ?? openHostDevice)(base, options);
+    const { newGraph, weights } = device;
+    const shape = { config, layer: layout.layers[0]!, newGraph };
     const models: Record<SessionName, () => Uint8Array> = {
       forward: () => buildForwardLayer({ ...shape, keep: false }),
       forwardKeeping: () => buildForwardLayer({ ...shape, keep: true }),
@@ -66,24 +69,23 @@ export class TrainingKernel {
       backwardFactors: () => buildBackwardLayer({ ...shape, keep: false, factors: true }),
       backwardKeptFactors: () => buildBackwardLayer({ ...shape, keep: true, factors: true }),
       outer: buildOuterGraph,
-      loss: () => buildLossGraph(config.hiddenSize, { mean: true }),
-      logprobs: () => buildLossGraph(config.hiddenSize, { mean: false }),
+      loss: () => buildLossGraph(newGraph(), { hiddenSize: config.hiddenSize, mean: true }),
+      logprobs: () => buildLossGraph(newGraph(), { hiddenSize: config.hiddenSize, mean: false }),
       moments: () => buildMomentsLayer({ ...shape, keep: false }, readMatrices),
       product: buildProductGraph,
     };
-    const sessions = new TrainingSessions(models, options.threads);
-    const weights = new PreparedWeights(layout, dataPath, options.widenedBytes ?? 0);
-    return new TrainingKernel({
+    const sessions = new TrainingSessions(models, options.threads, device.openSession);
+    return new TrainingKernel(device, {
       config,
       embeddings,
       weights,
-      feeds: new LayerFeeds(config, weights),
+      feeds: new LayerFeeds(config),
       places: new WeightMap(adapterTargets(config)),
       sessions,
       keptBytesPerToken: 4 * [...keptWidths(shape).values()].reduce((sum, width) => sum + width, 0),
       keptBytes: options.keptBytes ?? 0,
       windowTokens: options.windowTokens ?? defaultWindowTokens,
-      headSliceRows: options.headSliceRows ?? defaultHeadSliceRows,
+      headSliceRows: options.headSliceRows ?? device.headSliceRows,
     });
   }
 
@@ -96,7 +98,8 @@ export class TrainingKernel {
     const { config, windowTokens: ownWindowTokens } = this.#parts;
     const windowTokens = adapter.windowTokens ?? ownWindowTokens;
     const layout = new TokenLayout(config, sequences, windowTokens);
-    return new TrainingPass({ ...this.#parts, windowTokens }, layout, adapter);
+    const adapterPlace = this.#device.adapterPlace();
+    return new TrainingPass({ ...this.#parts, windowTokens, adapterPlace }, layout, adapter);
   }
 
   /** Of the base alone, for what its matrices read. */
@@ -116,7 +119,7 @@ export class TrainingKernel {
 
   /** What a pass keeps per token, at most, where `keptBytes` allow it. */
   get keptBytesPerToken(): number {
-    return this.#parts.config.layers * this.#parts.keptBytesPerToken;
+    return this.#device.keepsResults ? this.#parts.config.layers * this.#parts.keptBytesPerToken : 0;
   }
 
   /** Counts for passes that begin from now on, and at once for weights. */
@@ -126,7 +129,7 @@ export class TrainingKernel {
   }
 
   async close(): Promise<void> {
-    this.#parts.weights.close();
+    await this.#device.close();
     await this.#parts.sessions.close();
   }
 }

@@ -7,16 +7,17 @@
 
 import type { Embeddings } from "../embeddings.ts";
 import type { ModelConfig } from "../model-config.ts";
-import { type Feeds, floatTensor, freeOutput, type Session } from "../session.ts";
+import { type Feeds, floatTensor, freeOutput } from "../session.ts";
+import type { FrozenWeights } from "./frozen-weights.ts";
 import { HeadLoss } from "./head-loss.ts";
 import type { LayerFeeds, LayerState } from "./layer-feeds.ts";
 import { keptNames, layerInputs, layerOutputs } from "./layer-names.ts";
 import { LayerWeightGradients } from "./layer-weight-gradients.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
-import type { PreparedWeights } from "./prepared-weights.ts";
 import type { SparseDelta, SparseGradient, WeightMap, WeightPlace } from "./sparse-weights.ts";
 import { cut, type TokenLayout, type TokenRange } from "./token-layout.ts";
 import { addTo, type Rows, withRows } from "./token-rows.ts";
+import type { AdapterPlace, TrainingSession } from "./training-device.ts";
 import type { TrainingSessions } from "./training-sessions.ts";
 
 export type TrainingUnit = {
@@ -30,7 +31,7 @@ export type TrainingUnit = {
 export type PassParts = {
   readonly config: ModelConfig;
   readonly embeddings: Embeddings;
-  readonly weights: PreparedWeights;
+  readonly weights: FrozenWeights;
   readonly feeds: LayerFeeds;
   readonly places: WeightMap;
   readonly sessions: TrainingSessions<SessionName>;
@@ -39,6 +40,8 @@ export type PassParts = {
   readonly windowTokens: number;
   readonly headSliceRows: number;
 };
+
+type OwnParts = PassParts & { readonly adapterPlace: AdapterPlace };
 
 /** What changes the base in a pass. */
 export type PassModule = TrainedModule | SparseDelta;
@@ -80,9 +83,10 @@ type ForwardRows = Record<"output" | "keys" | "values", Rows>;
 type KeyValueGradients = { readonly keys: Float32Array; readonly values: Float32Array };
 
 export class TrainingPass {
-  readonly #parts: PassParts;
+  readonly #parts: OwnParts;
   readonly #layout: TokenLayout;
   readonly #modules: readonly TrainedModule[];
+  readonly #adapterFeeds = new Map<number, Feeds>(); // by layer
   readonly #sparse: readonly SparseDelta[];
   readonly #train: boolean;
   readonly #firstKept: number; // layer; none is kept where nothing is trained
@@ -92,7 +96,7 @@ export class TrainingPass {
   #hidden: Rows; // [tokens, hidden]: forward, the input of the next layer; backward, the gradient there
   #loss: HeadLoss | null = null;
 
-  constructor(parts: PassParts, layout: TokenLayout, { modules, train, firstTrainedLayer }: PassAdapter) {
+  constructor(parts: OwnParts, layout: TokenLayout, { modules, train, firstTrainedLayer }: PassAdapter) {
     const { layers, hiddenSize } = parts.config;
     this.#parts = parts;
     this.#layout = layout;
@@ -109,6 +113,16 @@ export class TrainingPass {
   }
 
   *forward(): Generator<TrainingUnit, void> {
+    let isUsedAgain = false;
+    try {
+      yield* this.#forwardUnits();
+      isUsedAgain = this.#train;
+    } finally {
+      if (!isUsedAgain) this.#parts.adapterPlace.release();
+    }
+  }
+
+  *#forwardUnits(): Generator<TrainingUnit, void> {
     const { config, weights, windowTokens, headSliceRows } = this.#parts;
     for (let layer = 0; layer < config.layers; layer++) {
       const hidden = this.#hidden;
@@ -128,7 +142,7 @@ export class TrainingPass {
       for (const range of cut(this.#layout.scored.length, windowTokens)) {
         yield unitOf("loss", range, async () => {
           const session = await this.#parts.sessions.get(train ? "loss" : "logprobs");
-          const rows = weights.headSlice(slice.from, slice.to - slice.from);
+          const rows = await weights.headRows(slice.from, slice.to - slice.from);
           await loss.addSlice(session, rows, range);
         });
       }
@@ -141,11 +155,24 @@ export class TrainingPass {
     return this.#readyLoss().logprobs();
   }
 
+  /** Whether no token is likelier than the scored one: 1 or 0, as long as there are log-probabilities. [scored] */
+  hits(): Uint8Array {
+    return this.#readyLoss().hits();
+  }
+
   /**
    * Adds the loss' gradients to `gradients`.
    * @param slopes [scored], of the loss by each log-probability
    */
   *backward(slopes: ArrayLike<number>, gradients: PassGradients): Generator<TrainingUnit, void> {
+    try {
+      yield* this.#backwardUnits(slopes, gradients);
+    } finally {
+      this.#parts.adapterPlace.release();
+    }
+  }
+
+  *#backwardUnits(slopes: ArrayLike<number>, gradients: PassGradients): Generator<TrainingUnit, void> {
     if (!this.#train) throw new RangeError("the pass was opened without training");
     const loss = this.#readyLoss();
     const { config, windowTokens } = this.#parts;
@@ -201,7 +228,7 @@ export class TrainingPass {
     const outputs = await this.#runLayer(
       session,
       layer,
-      this.#layerFeeds(layer, window, { hidden, ...rows }),
+      await this.#layerFeeds(layer, window, { hidden, ...rows }),
     );
     if (keeps) this.#kept.set(`${layer} ${window.from}`, keptFeeds(outputs, window.to - window.from));
     const { hiddenSize } = this.#parts.config;
@@ -225,7 +252,7 @@ export class TrainingPass {
     const kept = this.#kept.get(place);
     const session = await sessions.get(backwardSession(kept !== undefined, factors));
     const { [layerOutputs.hiddenGradient]: gradient, ...outputs } = await this.#runLayer(session, layer, {
-      ...this.#layerFeeds(layer, window, state),
+      ...(await this.#layerFeeds(layer, window, state)),
       ...(kept === undefined ? {} : { ...kept, [layerInputs.kept("v")]: rows(state.values, keyWidth) }),
       [layerInputs.outputGradient]: rows(this.#hidden, config.hiddenSize),
       [layerInputs.keysGradient]: rows(keys, keyWidth),
@@ -241,24 +268,25 @@ export class TrainingPass {
   }
 
   /** The sparse changes are on the shared weights for this one run: whoever is next finds the base's own. */
-  async #runLayer(session: Session, layer: number, feeds: Feeds) {
-    const { weights, places } = this.#parts;
+  async #runLayer(session: TrainingSession, layer: number, feeds: Feeds) {
     const deltas = this.#sparse.filter((delta) => delta.layer === layer);
-    const restore = places.add(weights.layer(layer), deltas);
+    const weights = await this.#parts.weights.layer(layer, deltas);
     try {
-      return await session.run(feeds);
+      return await session.run({ ...weights.feeds, ...feeds });
     } finally {
-      restore();
+      await weights.restore();
     }
   }
 
-  #layerFeeds(layer: number, window: TokenRange, state: LayerState) {
-    const { feeds } = this.#parts;
-    return {
-      ...feeds.weights(layer),
-      ...feeds.adapter(this.#modules.filter((module) => module.layer === layer)),
-      ...feeds.window(layer, window, { layout: this.#layout, state }),
-    };
+  async #layerFeeds(layer: number, window: TokenRange, state: LayerState): Promise<Feeds> {
+    const { feeds, adapterPlace } = this.#parts;
+    let adapter = this.#adapterFeeds.get(layer);
+    if (adapter === undefined) {
+      const modules = this.#modules.filter((module) => module.layer === layer);
+      adapter = await adapterPlace.put(feeds.adapter(modules));
+      this.#adapterFeeds.set(layer, adapter);
+    }
+    return { ...adapter, ...feeds.window(layer, window, { layout: this.#layout, state }) };
   }
 
   get #keyWidth(): number {

@@ -2,24 +2,25 @@
 // each one holds working memory of its own.
 
 import { Session } from "../session.ts";
+import type { TrainingDevice, TrainingSession } from "./training-device.ts";
 
 export class TrainingSessions<Name extends string> {
   readonly #models: Readonly<Record<Name, () => Uint8Array>>;
   readonly #threads: number;
-  readonly #open: typeof Session.open;
-  readonly #opened = new Map<Name, Promise<Session>>();
+  readonly #open: TrainingDevice["openSession"];
+  readonly #opened = new Map<Name, Promise<TrainingSession>>();
 
   constructor(
     models: Readonly<Record<Name, () => Uint8Array>>,
     threads: number,
-    open: typeof Session.open = Session.open,
+    open: TrainingDevice["openSession"] = Session.open,
   ) {
     this.#models = models;
     this.#threads = threads;
     this.#open = open;
   }
 
-  get(name: Name): Promise<Session> {
+  get(name: Name): Promise<TrainingSession> {
     const known = this.#opened.get(name);
     if (known !== undefined) return known;
     const opening = this.#open({ modelPath: this.#models[name](), threads: this.#threads });

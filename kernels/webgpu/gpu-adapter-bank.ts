@@ -1,40 +1,36 @@
-// The device slots of WebGPU: what kernels/cpu/adapter-bank.ts decides, mirrored in buffers of the device. A slot
-// crosses the bus once, when it is written; a step feeds views.
+// The device slots of rows that decode together: copies of adapters that are on the device already, contiguous by
+// kind, so that a step feeds views. Swapping one in is a scatter on the device.
 
-import type { AdapterTargets } from "../adapter.ts";
-import { adapterInputs } from "../adapter-graph.ts";
-import { type AdapterSite, adapterSites, servedSites } from "../adapter-sites.ts";
-import { AdapterBank, type BankCopy, rankBlock } from "../cpu/adapter-bank.ts";
-import type { DurationCounter } from "../durations.ts";
-import { type Feeds, floatTensor } from "../session.ts";
-import type { SiteAdapter } from "../site-adapter.ts";
-import { RowWriter } from "./gpu-copies.ts";
-import type { BusCounter, GpuAllocator, GpuBuffer } from "./gpu-session.ts";
+import { slotLoadCounter } from "../cpu/adapter-bank.ts";
+import { type BankCopy, HeldCopies, type SlotStore } from "../held-copies.ts";
+import { type Exchange, type Slot, SlotPlaces } from "../slot-places.ts";
+import type { GpuAdapter, SlotBuffer, SlotLayers } from "./gpu-adapter.ts";
+import type { SlotSource } from "./gpu-adapter-feeds.ts";
+import type { BusCounter, GpuAllocator } from "./gpu-session.ts";
+import type { SlotKind } from "./gpu-slot-kinds.ts";
+import { SlotWriter } from "./gpu-slot-writer.ts";
 
-type SiteBuffers = { readonly capacity: number; readonly a: GpuBuffer[]; readonly b: GpuBuffer[] }; // per layer
-type HostSite = AdapterBank["sites"][number];
+/** What all banks of a device share. */
+export type GpuBankParts = {
+  readonly kinds: readonly SlotKind[];
+  readonly allocator: GpuAllocator;
+  readonly writers: SlotWriters;
+  readonly base: GpuAdapter;
+};
 
-const leastSlots = 8;
-
-/** Writes slots of any bank: one session for each site, over all layers. */
+/** A session for each kind, from its first use on. */
 export class SlotWriters {
-  readonly #writers: ReadonlyMap<string, RowWriter>;
+  readonly #bus: BusCounter;
+  readonly #writers = new Map<SlotKind, SlotWriter>();
 
-  private constructor(writers: ReadonlyMap<string, RowWriter>) {
-    this.#writers = writers;
+  constructor(bus: BusCounter) {
+    this.#bus = bus;
   }
 
-  static async open(targets: AdapterTargets, bus: BusCounter): Promise<SlotWriters> {
-    const writers = new Map<string, RowWriter>();
-    for (const { name, layers, in: width, out } of layerSites(targets)) {
-      const widths = Array.from({ length: layers }, () => [width * rankBlock, out * rankBlock]).flat();
-      writers.set(name, await RowWriter.open(widths, bus));
-    }
-    return new SlotWriters(writers);
-  }
-
-  of({ name }: AdapterSite): RowWriter {
-    return this.#writers.get(name)!;
+  async of(kind: SlotKind): Promise<SlotWriter> {
+    const writer = this.#writers.get(kind) ?? (await SlotWriter.open(kind, this.#bus));
+    this.#writers.set(kind, writer);
+    return writer;
   }
 
   async close(): Promise<void> {
@@ -42,126 +38,129 @@ export class SlotWriters {
   }
 }
 
-export type GpuAdapterBankOptions = {
-  readonly targets: AdapterTargets;
-  readonly allocator: GpuAllocator;
-  readonly writers: SlotWriters;
-  readonly zeros: GpuBuffer; // at least the largest slot of any site
-  readonly loadTimes: DurationCounter; // of several banks together
-};
+class GpuSlots implements SlotStore<GpuAdapter> {
+  readonly kind: SlotKind;
+  readonly #parts: GpuBankParts;
+  readonly #places = new SlotPlaces();
+  readonly #owners = new Map<string, GpuAdapter>();
+  #layers: SlotBuffer[][] = []; // empty while nobody has a slot
+  #capacity = 0;
+  #written: Slot[] = []; // what each slot of the device holds
 
-export class GpuAdapterBank {
-  readonly host: AdapterBank;
-  readonly #options: GpuAdapterBankOptions;
-  readonly sites: readonly HostSite[]; // all but the head's
-  readonly #buffers = new Map<HostSite, SiteBuffers>();
-  readonly #written = new Map<HostSite, HostSite["slots"][number][]>(); // what each slot of the device holds
-
-  constructor(options: GpuAdapterBankOptions) {
-    this.#options = options;
-    this.host = new AdapterBank(options.targets, options.loadTimes);
-    this.sites = this.host.sites.filter(({ site }) => site.name !== "head");
+  constructor(kind: SlotKind, parts: GpuBankParts) {
+    this.kind = kind;
+    this.#parts = parts;
   }
 
-  /** Loads and unloads until exactly the wanted copies are in slots. */
-  async hold(wanted: readonly BankCopy[], adapters: ReadonlyMap<string, SiteAdapter>): Promise<void> {
-    this.host.hold(wanted, adapters);
-    for (const site of this.sites) await this.#upload(site);
+  get slots(): Slot[] {
+    return this.#places.slots;
   }
 
-  /** Views of a site's first slots; for none, of one that is zero: what a real one held before may be infinite. */
-  slots(host: HostSite, used: number): Feeds {
-    const { site } = host;
-    const feeds: Feeds = {};
-    const buffers = this.#buffers.get(host)!;
-    for (let layer = 0; layer < site.layers; layer++) {
-      const [a, b] =
-        used === 0 ? [this.#options.zeros, this.#options.zeros] : [buffers.a[layer]!, buffers.b[layer]!];
-      const slots = Math.max(1, used);
-      feeds[adapterInputs.a(layer, site.name)] = a.view([slots, 1, site.in, rankBlock]);
-      feeds[adapterInputs.b(layer, site.name)] = b.view([slots, 1, rankBlock, site.out]);
+  get layers(): SlotLayers | null {
+    return this.slots.length === 0 ? null : this.#layers;
+  }
+
+  exchange({ leaving, coming }: Exchange, adapterOf: (owner: string) => GpuAdapter): void {
+    for (const owner of leaving) this.#owners.delete(owner);
+    for (const owner of coming) this.#owners.set(owner, adapterOf(owner));
+    this.#places.exchange({ leaving, coming }, (owner) => adapterOf(owner).slots(this.kind));
+  }
+
+  /** Brings the device's slots up to date. */
+  async write(): Promise<void> {
+    const { slots } = this;
+    if (slots.length === 0) return this.dispose();
+    if (slots.every((slot, index) => this.#written[index] === slot)) return;
+    await this.#makeRoom();
+    const stale = slots.filter((slot, index) => this.#written[index] !== slot).map(({ owner }) => owner);
+    for (const owner of new Set(stale)) {
+      const own = [...slots.keys()]
+        .filter((slot) => slots[slot]!.owner === owner)
+        .sort((one, other) => slots[one]!.block - slots[other]!.block);
+      await this.#copy(
+        this.#owners.get(owner)!,
+        own.map((slot) => slot + this.#first),
+      );
+      for (const slot of own) this.#written[slot] = slots[slot]!;
     }
-    return feeds;
   }
 
   dispose(): void {
-    for (const host of this.sites) this.#release(host);
+    for (const { buffer } of this.#layers.flat()) buffer.dispose();
+    this.#layers = [];
+    this.#capacity = 0;
+    this.#written = [];
   }
 
-  async #upload(host: HostSite): Promise<void> {
-    const { slots, site } = host;
-    const buffers = await this.#withRoom(host);
-    const written = this.#written.get(host)!;
-    const places = [...slots.keys()].filter((slot) => written[slot] !== slots[slot]);
-    if (places.length === 0) return;
-    const pairs = Array.from({ length: site.layers }, (_, layer) => {
-      const { a, b } = host.layer(layer);
-      const rows = places.length;
-      const source = (data: Float32Array) => floatTensor(data, [rows, data.length / rows]);
-      const target = (buffer: GpuBuffer, width: number) => buffer.view([buffers.capacity, width * rankBlock]);
-      return [
-        { target: target(buffers.a[layer]!, site.in), source: source(ranksLast(a, places, site.in)) },
-        { target: target(buffers.b[layer]!, site.out), source: source(chosen(b, places, site.out)) },
-      ];
-    }).flat();
-    await this.#options.writers.of(site).write(pairs, places);
-    for (const slot of places) written[slot] = slots[slot]!;
+  get #first(): number {
+    return this.kind.hasBase ? 1 : 0;
   }
 
-  async #withRoom(host: HostSite): Promise<SiteBuffers> {
-    const known = this.#buffers.get(host);
-    if (known !== undefined && known.capacity >= host.slots.length) return known;
-    this.#release(host);
-    const { site } = host;
-    const capacity = Math.max(leastSlots, 2 ** Math.ceil(Math.log2(Math.max(1, host.slots.length))));
-    const made: SiteBuffers = { capacity, a: [], b: [] };
+  async #makeRoom(): Promise<void> {
+    const { kind, slots } = this;
+    const needed = slots.length + this.#first;
+    const sources = slots.map(({ owner }) => this.#owners.get(owner)!.layers(kind)!);
+    const widths = sources[0]!.map((arrays, layer) =>
+      arrays.map((_, index) => Math.max(...sources.map((source) => source[layer]![index]!.width))),
+    );
+    const fits = widths.every((arrays, layer) =>
+      arrays.every((width, index) => width <= (this.#layers[layer]?.[index]?.width ?? 0)),
+    );
+    if (fits && needed <= this.#capacity) return;
+    this.dispose();
+    const capacity = 2 ** Math.ceil(Math.log2(needed));
     try {
-      for (let layer = 0; layer < site.layers; layer++) {
-        made.a.push(await this.#options.allocator.zeros(capacity * rankBlock * site.in));
-        made.b.push(await this.#options.allocator.zeros(capacity * rankBlock * site.out));
+      for (const arrays of widths) {
+        const made: SlotBuffer[] = [];
+        this.#layers.push(made);
+        for (const width of arrays) {
+          made.push({ buffer: await this.#parts.allocator.zeros(capacity * width), width });
+        }
       }
     } catch (error) {
-      for (const buffer of [...made.a, ...made.b]) buffer.dispose();
+      this.dispose();
       throw error;
     }
-    this.#buffers.set(host, made);
-    return made;
+    this.#capacity = capacity;
+    if (kind.hasBase) await this.#copy(this.#parts.base, [0]);
   }
 
-  #release(host: HostSite): void {
-    const buffers = this.#buffers.get(host);
-    for (const buffer of [...(buffers?.a ?? []), ...(buffers?.b ?? [])]) buffer.dispose();
-    this.#buffers.delete(host);
-    this.#written.set(host, []);
+  async #copy(adapter: GpuAdapter, places: readonly number[]): Promise<void> {
+    const writer = await this.#parts.writers.of(this.kind);
+    await writer.write({
+      from: adapter.layers(this.kind)!,
+      to: this.#layers,
+      capacity: this.#capacity,
+      places,
+    });
   }
 }
 
-/** The sites of a graph without features. */
-function layerSites(targets: AdapterTargets): AdapterSite[] {
-  return servedSites(adapterSites(targets), new Set());
-}
+export class GpuAdapterBank implements SlotSource {
+  readonly baseSlots = 1;
+  readonly held: HeldCopies<GpuAdapter>;
+  readonly #slots: ReadonlyMap<SlotKind, GpuSlots>;
 
-/** Slots [rankBlock, width] of some places, one after the other. */
-function chosen(slots: Float32Array, places: readonly number[], width: number): Float32Array {
-  const size = rankBlock * width;
-  const out = new Float32Array(places.length * size);
-  for (const [index, place] of places.entries()) {
-    out.set(slots.subarray(place * size, (place + 1) * size), index * size);
+  constructor(parts: GpuBankParts) {
+    this.#slots = new Map(parts.kinds.map((kind) => [kind, new GpuSlots(kind, parts)]));
+    this.held = new HeldCopies([...this.#slots.values()], slotLoadCounter());
   }
-  return out;
-}
 
-/** The same, each as [width, rankBlock]. */
-function ranksLast(slots: Float32Array, places: readonly number[], width: number): Float32Array {
-  const size = rankBlock * width;
-  const out = new Float32Array(places.length * size);
-  for (const [index, place] of places.entries()) {
-    for (let rank = 0; rank < rankBlock; rank++) {
-      const row = slots.subarray(place * size + rank * width, place * size + (rank + 1) * width);
-      for (let column = 0; column < width; column++) {
-        out[index * size + column * rankBlock + rank] = row[column]!;
-      }
-    }
+  /** Loads and unloads until exactly the wanted copies are in slots. */
+  async hold(wanted: readonly BankCopy[], adapters: ReadonlyMap<string, GpuAdapter>): Promise<void> {
+    this.held.hold(wanted, adapters);
+    for (const slots of this.#slots.values()) await slots.write();
   }
-  return out;
+
+  slots(kind: SlotKind): readonly Slot[] {
+    return this.#slots.get(kind)!.slots;
+  }
+
+  layers(kind: SlotKind): SlotLayers | null {
+    return this.#slots.get(kind)!.layers;
+  }
+
+  dispose(): void {
+    for (const slots of this.#slots.values()) slots.dispose();
+  }
 }

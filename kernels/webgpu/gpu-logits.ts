@@ -1,101 +1,229 @@
-// The logits of a decode step, on the device: its most likely tokens and their normaliser come back, and whole rows
-// only where they are asked for.
+// The logits of a run, on the device: what the next draws need to know of them comes back, and whole rows only where
+// nothing less suffices.
 
-import { GraphBuilder } from "../onnx/graph-builder.ts";
-import type { RankedLogits } from "../sampling/ranked-logits.ts";
-import { type Feeds, indexTensor, int32Tensor } from "../session.ts";
+import type {
+  BlockDraw,
+  KnownLogits,
+  LogitsQuery,
+  RankedDraw,
+  TokenLogits,
+} from "../sampling/logits-query.ts";
+import { type Feeds, floatTensor, indexTensor, int32Tensor } from "../session.ts";
+import {
+  blockGraph,
+  blockTokens,
+  changeGraph,
+  rankGraph,
+  rowsGraph,
+  unlikeliest,
+} from "./gpu-logit-graphs.ts";
 import { type BusCounter, type GpuAllocator, type GpuBuffer, GpuSession } from "./gpu-session.ts";
+
+type View = Feeds[string];
+type Sessions = Readonly<Record<"rank" | "block" | "change" | "rows", GpuSession>>;
+
+/** Rows of logits [rows, vocab] as draws see them, and by row what changed tokens had before. */
+type Changed = { readonly logits: View; readonly unchanged: readonly ReadonlyMap<number, number>[] };
+
+/** A row that a query is about. */
+type Asked<Draw = LogitsQuery["draw"]> = {
+  readonly row: number;
+  readonly query: LogitsQuery;
+  readonly draw: Draw;
+};
+
+type Ranking = { readonly tokenIds: number[]; readonly logits: Float32Array; readonly total: number };
+
+/** Telling the device of a change takes five times the bytes of a logit: beyond this share, a whole row takes fewer. */
+const mostChangedShare = 1 / 5;
+/** Rounded up to one, a random number would pass all weights. */
+const largestRandom = 1 - 2 ** -24;
 
 export class GpuLogits {
   readonly #vocabSize: number;
   readonly #allocator: GpuAllocator;
-  readonly #rank: GpuSession;
-  readonly #rows: GpuSession;
-  #buffer: { readonly rows: number; readonly data: GpuBuffer } | null = null;
+  readonly #sessions: Sessions;
+  #buffers: { readonly rows: number; readonly data: GpuBuffer; changed: GpuBuffer | null } | null = null;
 
-  private constructor(
-    { vocabSize, allocator }: { readonly vocabSize: number; readonly allocator: GpuAllocator },
-    sessions: { readonly rank: GpuSession; readonly rows: GpuSession },
-  ) {
+  private constructor(vocabSize: number, allocator: GpuAllocator, sessions: Sessions) {
     this.#vocabSize = vocabSize;
     this.#allocator = allocator;
-    this.#rank = sessions.rank;
-    this.#rows = sessions.rows;
+    this.#sessions = sessions;
   }
 
   static async open(vocabSize: number, allocator: GpuAllocator, bus: BusCounter): Promise<GpuLogits> {
-    const rank = rankGraph(vocabSize);
-    const rows = new GraphBuilder();
-    rows.input("logits", "float32", ["n", vocabSize]);
-    rows.input("wanted", "int32", ["m"]);
-    rows.node("Gather", ["logits", "wanted"], { outputs: ["rows"], attributes: { axis: 0 } });
-    rows.output("rows", "float32", ["m", vocabSize]);
-    return new GpuLogits(
-      { vocabSize, allocator },
-      {
-        rank: await GpuSession.open({ model: rank.finish(), bus }),
-        rows: await GpuSession.open({ model: rows.finish(), bus }),
-      },
-    );
+    return new GpuLogits(vocabSize, allocator, {
+      rank: await GpuSession.open({ model: rankGraph(vocabSize), bus }),
+      block: await GpuSession.open({ model: blockGraph(vocabSize), bus }),
+      change: await GpuSession.open({ model: changeGraph(vocabSize), bus }),
+      rows: await GpuSession.open({ model: rowsGraph(vocabSize), bus }),
+    });
   }
 
   /** @returns where a run writes its logits [rows, vocab]; what was there is lost */
-  async place(rows: number): Promise<Feeds[string]> {
-    if (this.#buffer === null || this.#buffer.rows < rows) {
-      this.#buffer?.data.dispose();
-      this.#buffer = null;
-      this.#buffer = { rows, data: await this.#allocator.zeros(rows * this.#vocabSize) };
+  async place(rows: number): Promise<View> {
+    if (this.#buffers === null || this.#buffers.rows < rows) {
+      this.#dispose();
+      this.#buffers = { rows, data: await this.#allocator.zeros(rows * this.#vocabSize), changed: null };
     }
-    return this.#buffer.data.view([rows, this.#vocabSize]);
+    return this.#buffers.data.view([rows, this.#vocabSize]);
   }
 
-  /** The `count` most likely tokens of each row. */
-  async ranked(logits: Feeds[string], count: number): Promise<RankedLogits[]> {
-    const rows = logits.dims[0]!;
-    // Each count is a shader of its own: few are made.
-    const most = Math.min(this.#vocabSize, 2 ** Math.ceil(Math.log2(count)));
-    const outputs = await this.#rank.run({ logits, count: indexTensor([most], [1]) });
-    const values = outputs.values!.data as Float32Array;
-    const ids = outputs.ids!.data as BigInt64Array;
-    const normalisers = outputs.normalisers!.data as Float32Array;
-    return Array.from({ length: rows }, (_, row) => ({
-      // In a row that is not a number nothing is likelier than the rest, and the device's order may be anything.
-      tokenIds: Number.isNaN(normalisers[row]!)
-        ? Array.from({ length: most }, (_, index) => index)
-        : Array.from(ids.subarray(row * most, (row + 1) * most), Number),
-      logits: values.subarray(row * most, (row + 1) * most),
-      logSumExp: normalisers[row]!,
-    }));
-  }
-
-  /** Whole rows. */
-  async rows(logits: Feeds[string], wanted: readonly number[]): Promise<Float32Array> {
-    const places = int32Tensor(Int32Array.from(wanted), [wanted.length]);
-    const { rows } = await this.#rows.run({ logits, wanted: places });
-    return rows!.data as Float32Array;
+  /**
+   * @param logits of `place`
+   * @param queries of the rows; null = whole
+   */
+  async results(logits: View, queries: readonly (LogitsQuery | null)[]): Promise<TokenLogits[]> {
+    const asked = [...queries.entries()].flatMap(([row, query]): Asked[] =>
+      query === null || query.changes.length > this.#vocabSize * mostChangedShare
+        ? []
+        : [{ row, query, draw: query.draw }],
+    );
+    const changed = await this.#change(logits, asked);
+    const reports = await this.#reports(logits, asked);
+    const found = new Map<number, TokenLogits>();
+    const add = (row: number, known: Omit<KnownLogits, "report" | "unchanged">) =>
+      found.set(row, { ...known, unchanged: changed.unchanged[row]!, report: reports.get(row) ?? null });
+    const blocks = asked.filter((one): one is Asked<BlockDraw> => one.draw.kind === "block");
+    for (const [row, known] of await this.#blocks(changed.logits, blocks)) add(row, known);
+    let open = asked.filter((one): one is Asked<RankedDraw> => one.draw.kind === "ranked");
+    for (let round = 0; open.length > 0; round++) {
+      const rankings = await this.#rank(changed.logits, open, (one) => one.draw.counts[round]!);
+      for (const [index, { total, ...ranking }] of rankings.entries()) {
+        const { row, draw } = open[index]!;
+        add(row, { ...ranking, total, largest: ranking.logits[0]!, before: 0 });
+        const isAll = ranking.tokenIds.length === this.#vocabSize;
+        if (!isAll && !draw.suffices(found.get(row) as KnownLogits)) found.delete(row);
+      }
+      open = open.filter(({ row, draw }) => !found.has(row) && draw.counts.length > round + 1);
+    }
+    const whole = [...queries.keys()].filter((row) => !found.has(row));
+    for (const [index, row] of (await this.#rows(logits, whole)).entries()) found.set(whole[index]!, row);
+    return queries.map((_, row) => found.get(row)!);
   }
 
   async close(): Promise<void> {
-    this.#buffer?.data.dispose();
-    await this.#rank.close();
-    await this.#rows.close();
+    this.#dispose();
+    for (const session of Object.values(this.#sessions)) await session.close();
+  }
+
+  async #rows(logits: View, rows: readonly number[]): Promise<Float32Array[]> {
+    if (rows.length === 0) return [];
+    const outputs = await this.#sessions.rows.run({ logits, wanted: rowIndexes(rows) });
+    return rows.map((_, row) => part(outputs.rows!, row));
+  }
+
+  /** @returns for each of the asked, its most likely tokens: at least `countOf` it, and of all equally many */
+  async #rank<One extends Asked>(
+    logits: View,
+    asked: readonly One[],
+    countOf: (one: One) => number,
+    temperatureOf: (one: One) => number = ({ query }) => query.temperature,
+  ): Promise<Ranking[]> {
+    // Each count is a shader of its own: few are made.
+    const count = Math.min(this.#vocabSize, 2 ** Math.ceil(Math.log2(Math.max(1, ...asked.map(countOf)))));
+    const outputs = await this.#sessions.rank.run({
+      logits,
+      wanted: rowIndexes(asked.map(({ row }) => row)),
+      temperatures: floatTensor(Float32Array.from(asked, temperatureOf), [asked.length, 1]),
+      count: indexTensor([count], [1]),
+    });
+    const ids = outputs.ids!.data as BigInt64Array;
+    return asked.map((_, row) => {
+      const total = part(outputs.totals!, row)[0]!;
+      return {
+        // In a row that is not a number nothing is likelier than the rest, and the device's order may be anything.
+        tokenIds: Array.from({ length: count }, (_, rank) =>
+          Number.isNaN(total) ? rank : Number(ids[row * count + rank]),
+        ),
+        logits: part(outputs.values!, row),
+        total,
+      };
+    });
+  }
+
+  /** Of rows whose log-probabilities are asked for, as they were before any change. */
+  async #reports(logits: View, asked: readonly Asked[]): Promise<Map<number, KnownLogits["report"]>> {
+    const reported = asked.filter(({ query }) => query.reported !== null);
+    if (reported.length === 0) return new Map();
+    const countOf = ({ query }: Asked) => query.reported ?? 0;
+    const rankings = await this.#rank(logits, reported, countOf, () => 1);
+    return new Map(
+      rankings.map(({ tokenIds, logits: likely, total }, index) => {
+        const { row, query } = reported[index]!;
+        const logSumExp = likely[0]! + Math.log(total);
+        return [row, { logSumExp, tokenIds: tokenIds.slice(0, query.reported!), logits: likely }];
+      }),
+    );
+  }
+
+  async #blocks(
+    logits: View,
+    asked: readonly Asked<BlockDraw>[],
+  ): Promise<Map<number, Omit<KnownLogits, "report" | "unchanged">>> {
+    if (asked.length === 0) return new Map();
+    const randoms = Float32Array.from(asked, ({ draw }) => Math.min(draw.random, largestRandom));
+    const temperatures = Float32Array.from(asked, ({ query }) => query.temperature);
+    const outputs = await this.#sessions.block.run({
+      logits,
+      wanted: rowIndexes(asked.map(({ row }) => row)),
+      temperatures: floatTensor(temperatures, [asked.length, 1, 1]),
+      randoms: floatTensor(randoms, [asked.length, 1]),
+    });
+    return new Map(
+      asked.map(({ row }, index) => {
+        const of = (name: string) => part(outputs[name]!, index)[0]!;
+        const first = of("numbers") * blockTokens;
+        const count = Math.min(blockTokens, this.#vocabSize - first);
+        const tokenIds = Array.from({ length: count }, (_, token) => first + token);
+        const known = part(outputs.block!, index).subarray(0, count);
+        const [total, before] = [of("totals"), of("befores")];
+        return [row, { tokenIds, logits: known, largest: of("largest"), total, before }];
+      }),
+    );
+  }
+
+  async #change(logits: View, asked: readonly Asked[]): Promise<Changed> {
+    const unchanged = Array.from({ length: logits.dims[0]! }, () => new Map<number, number>());
+    const changes = asked.flatMap(({ row, query }) => query.changes.map((change) => ({ row, ...change })));
+    if (changes.length === 0) return { logits, unchanged };
+    const buffers = this.#buffers!;
+    buffers.changed ??= await this.#allocator.zeros(buffers.rows * this.#vocabSize);
+    const changed = buffers.changed.view(logits.dims);
+    const floats = (of: (change: (typeof changes)[number]) => number) =>
+      floatTensor(Float32Array.from(changes, of), [changes.length]);
+    const outputs = await this.#sessions.change.run(
+      {
+        logits,
+        places: indexTensor(
+          changes.flatMap(({ row, tokenId }) => [row, tokenId]),
+          [changes.length, 2],
+        ),
+        biases: floats(({ bias }) => bias),
+        repetitions: floats(({ repetition }) => repetition),
+        addends: floats(({ addend }) => Math.max(addend, unlikeliest)),
+      },
+      { changed },
+    );
+    for (const [index, { row, tokenId }] of changes.entries()) {
+      unchanged[row]!.set(tokenId, (outputs.unchanged!.data as Float32Array)[index]!);
+    }
+    return { logits: changed, unchanged };
+  }
+
+  #dispose(): void {
+    this.#buffers?.data.dispose();
+    this.#buffers?.changed?.dispose();
+    this.#buffers = null;
   }
 }
 
-function rankGraph(vocabSize: number): GraphBuilder {
-  const graph = new GraphBuilder();
-  graph.input("logits", "float32", ["n", vocabSize]);
-  graph.input("count", "int64", [1]);
-  graph.node("TopK", ["logits", "count"], { outputs: ["values", "ids"], attributes: { axis: -1 } });
-  const axis = graph.integers([1]);
-  const [largest] = graph.node("ReduceMax", ["logits", axis]);
-  const [below] = graph.node("Sub", ["logits", largest!]);
-  const [weights] = graph.node("Exp", [below!]);
-  const [total] = graph.node("ReduceSum", [weights!, axis]);
-  const [logarithm] = graph.node("Log", [total!]);
-  graph.node("Add", [largest!, logarithm!], { outputs: ["normalisers"] });
-  graph.output("values", "float32", ["n", "k"]);
-  graph.output("ids", "int64", ["n", "k"]);
-  graph.output("normalisers", "float32", ["n", 1]);
-  return graph;
+function rowIndexes(rows: readonly number[]): View {
+  return int32Tensor(Int32Array.from(rows), [rows.length]);
+}
+
+/** One row of an output [rows, width]. */
+function part({ data, dims }: View, row: number): Float32Array {
+  const width = dims[1]!;
+  return (data as Float32Array).subarray(row * width, (row + 1) * width);
 }

@@ -10,7 +10,8 @@ import { deviceInputs, deviceOutputs } from "./webgpu-graph.ts";
 
 /** New tokens of the rows of one run, equally many in each. */
 export type NewTokens = {
-  readonly ids: readonly number[]; // [rows, count]
+  readonly ids: readonly number[]; // [rows, count]; rows of the table
+  readonly table?: Feeds[string]; // of hidden states [rows, hidden]; the model's embeddings unless given
   readonly runs: readonly PositionRun[]; // of each row
   readonly wanted: readonly number[]; // tokens whose logits are wanted
   readonly kv: KvBuffers;

@@ -4,11 +4,17 @@
 // Dimensions as in forward-graph.ts; here C counts a row's places, the new tokens' included. Keys lie with the places
 // last, so that scores are one plain product.
 
-import { ForwardBuilder, type ForwardGraphOptions, type NewHeads } from "../forward-graph.ts";
+import {
+  type BuilderOptions,
+  ForwardBuilder,
+  type ForwardGraphOptions,
+  type NewHeads,
+} from "../forward-graph.ts";
+import { type DeviceFeatures, GpuAdapterGraph } from "./gpu-adapter-graph.ts";
 
 export const deviceInputs = {
   tokenIds: "token_ids", // [T]
-  embeddings: "embeddings", // [vocab, hidden], scaled
+  embeddings: "embeddings", // [vocab, hidden], scaled; or the hidden states of a soft prompt
   places: "places", // [R, 1, S], where the new tokens go
   queryPlaces: "query_places", // [R, 1, G S, 1], the last place that a query sees
   keyPlaces: "key_places", // [1, 1, 1, C], 0, 1, ...
@@ -22,15 +28,17 @@ export const deviceOutputs = {
   values: (layer: number) => `values.${layer}.new`,
 } as const;
 
+export type WebgpuGraphOptions = Omit<ForwardGraphOptions, "features"> & {
+  readonly features: DeviceFeatures;
+};
+
 /** @returns the model as ONNX's protobuf; its weights lie in `dataFile` beside it */
-export function buildWebgpuGraph(options: Omit<ForwardGraphOptions, "features">): Uint8Array {
-  const builder = new WebgpuBuilder({
-    ...options,
-    features: new Set(),
-    ranksLast: true,
-    exactActivations: true,
-  });
-  builder.build(options.layout);
+export function buildWebgpuGraph({ layout, features, ...options }: WebgpuGraphOptions): Uint8Array {
+  const { hiddenSize } = options.config;
+  const adapters: BuilderOptions["adapters"] = (graph, sites) =>
+    new GpuAdapterGraph(graph, sites, { features, hiddenSize });
+  const builder = new WebgpuBuilder({ ...options, adapters, exactActivations: true });
+  builder.build(layout);
   return builder.graph.finish();
 }
 
@@ -41,9 +49,9 @@ class WebgpuBuilder extends ForwardBuilder {
 
   protected override declareState(): void {
     const { graph, config } = this;
-    const { kvHeads, headDim, vocabSize, hiddenSize, layers } = config;
+    const { kvHeads, headDim, hiddenSize, layers } = config;
     graph.input(deviceInputs.tokenIds, "int32", ["T"]);
-    graph.input(deviceInputs.embeddings, "float32", [vocabSize, hiddenSize]);
+    graph.input(deviceInputs.embeddings, "float32", ["table", hiddenSize]);
     graph.input(deviceInputs.places, "int32", ["R", 1, "S"]);
     graph.input(deviceInputs.queryPlaces, "float32", ["R", 1, "queries", 1]);
     graph.input(deviceInputs.keyPlaces, "float32", [1, 1, 1, "C"]);

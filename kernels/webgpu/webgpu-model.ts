@@ -1,18 +1,16 @@
 // A base model on the device: its session, its embedding table, and what all buffers are made with. Weights go to
 // the device once, when the session opens.
 
-import { adapterSites } from "../adapter-sites.ts";
 import { type BaseModelOptions, type PreparedBase, prepareBase, writeGraph } from "../base-model.ts";
-import { rankBlock } from "../cpu/adapter-bank.ts";
 import { CotenantError } from "../errors.ts";
-import { adapterTargets } from "../model-family.ts";
 import { dataFileName } from "../prepare/prepare-weights.ts";
 import { floatTensor } from "../session.ts";
-import { SlotWriters } from "./gpu-adapter-bank.ts";
 import { RowWriter } from "./gpu-copies.ts";
 import { GpuKvMoves } from "./gpu-kv-moves.ts";
+import { GpuKvSpans } from "./gpu-kv-spans.ts";
 import { GpuLogits } from "./gpu-logits.ts";
 import { type BusCounter, GpuAllocator, type GpuBuffer, GpuSession } from "./gpu-session.ts";
+import { GrowingSession } from "./growing-session.ts";
 import { buildWebgpuGraph } from "./webgpu-graph.ts";
 
 const uploadedFloats = 1 << 22; // of a table, at once
@@ -20,13 +18,12 @@ const uploadedFloats = 1 << 22; // of a table, at once
 export type WebgpuModel = {
   readonly base: PreparedBase;
   readonly bus: BusCounter;
-  readonly session: GpuSession;
+  readonly session: GrowingSession;
   readonly allocator: GpuAllocator;
   readonly kvMoves: GpuKvMoves;
-  readonly slotWriters: SlotWriters;
+  readonly kvSpans: GpuKvSpans;
   readonly logits: GpuLogits;
   readonly embeddings: GpuBuffer; // [vocab, hidden]
-  readonly zeros: GpuBuffer; // a slot of the widest site
   close(): Promise<void>;
 };
 
@@ -38,33 +35,28 @@ export async function openWebgpuModel(options: BaseModelOptions): Promise<Webgpu
   const allocator = await GpuAllocator.open(bus).catch((cause: unknown) => {
     throw notAvailable(cause);
   });
-  const model = writeGraph(base, buildWebgpuGraph({ config, layout, dataFile: dataFileName }));
-  const session = await GpuSession.open({ model, bus });
-  const targets = adapterTargets(config);
+  const session = await GrowingSession.open((features) => {
+    const graph = buildWebgpuGraph({ config, layout, dataFile: dataFileName, features });
+    return GpuSession.open({ model: writeGraph(base, graph), bus });
+  });
   const kvMoves = await GpuKvMoves.open(config, allocator, bus);
-  const slotWriters = await SlotWriters.open(targets, bus);
+  const kvSpans = new GpuKvSpans(config, allocator, bus);
   const logits = await GpuLogits.open(config.vocabSize, allocator, bus);
   const embeddings = await uploadEmbeddings(base, { allocator, bus });
-  const widest = Math.max(
-    ...adapterSites(targets).map(({ name, in: width, out }) => (name === "head" ? 0 : Math.max(width, out))),
-  );
-  const zeros = await allocator.zeros(widest * rankBlock);
   return {
     base,
     bus,
     session,
     allocator,
     kvMoves,
-    slotWriters,
+    kvSpans,
     logits,
     embeddings,
-    zeros,
     async close() {
       embeddings.dispose();
-      zeros.dispose();
       await session.close();
       await kvMoves.close();
-      await slotWriters.close();
+      await kvSpans.close();
       await logits.close();
       await allocator.close();
     },

@@ -1,15 +1,16 @@
 // The WebGPU device: one session, and in the device's memory weights, embeddings, key/value rows and adapter slots.
-// Per step token ids, places, rotary rows and small indices go to it, and logits come back. Low-rank adapters only.
-// Not reentrant: one call at a time.
+// Per step token ids, places, rotary rows and small indices go to it, and logits come back. Not reentrant: one call at
+// a time.
 
-import { type AdapterTargets, type DecodedAdapter, modulesOf } from "../adapter.ts";
-import { slotLoadCounter } from "../cpu/adapter-bank.ts";
+import type { DecodedAdapter } from "../adapter.ts";
 import { bytesPerToken } from "../cpu/kv-arena.ts";
 import { indexes, KvFeeds, wantedTokens } from "../cpu/kv-feeds.ts";
-import { AdapterError, CotenantError } from "../errors.ts";
+import { prefixBlockTokens } from "../cpu/prefix-cache.ts";
+import { lengthMatters } from "../cpu/prefix-scaling.ts";
 import { outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
 import type {
+  AskLogits,
   DecodeEntry,
   Logits,
   ModelRunner,
@@ -18,49 +19,64 @@ import type {
   RunnerStats,
   SequenceId,
 } from "../model-runner.ts";
-import type { TokenLogits } from "../sampling/ranked-logits.ts";
-import type { Feeds } from "../session.ts";
-import { SiteAdapter } from "../site-adapter.ts";
-import { GpuAdapterBank } from "./gpu-adapter-bank.ts";
-import { decodeFeeds, prefillFeeds } from "./gpu-adapter-feeds.ts";
-import type { KvBuffers } from "./gpu-kv-moves.ts";
+import type { LogitsQuery, TokenLogits } from "../sampling/logits-query.ts";
+import { type Feeds, floatTensor } from "../session.ts";
+import { deviceFailure } from "./device-failure.ts";
+import { GpuAdapters } from "./gpu-adapters.ts";
 import { type GpuKvSequence, GpuKvStore } from "./gpu-kv-store.ts";
+import { cachedTokens, GpuPrefixes, type PrefixUse } from "./gpu-prefixes.ts";
 import type { GpuBuffer } from "./gpu-session.ts";
+import { GpuVirtualTokens } from "./gpu-virtual-tokens.ts";
 import { type NewTokens, stateFeeds, tokenFeeds } from "./step-feeds.ts";
 import { deviceInputs } from "./webgpu-graph.ts";
 import type { WebgpuModel } from "./webgpu-model.ts";
 
-type Sequence = { readonly adapterVersion: string | null; readonly kv: GpuKvSequence };
+/** Tokens of one sequence, as they enter the graph. */
+type Chunk = Pick<NewTokens, "ids" | "wanted" | "kv"> & {
+  readonly hidden: Float32Array | null; // of tokens that have no id, then rows of this
+  readonly length: number; // of the prompt, virtual tokens included
+  readonly query: AskLogits; // of the only wanted token
+};
+
+type Sequence = {
+  readonly adapterVersion: string | null;
+  readonly kv: GpuKvSequence;
+  readonly prefix: PrefixUse;
+};
 
 export type WebgpuRunnerOptions = {
   readonly maxRows: number;
   readonly maxContext: number;
   readonly maxKvBytes?: number; // all rows at the whole context unless given
+  readonly maxPrefixBytes?: number; // none unless given
+};
+
+type RunnerParts = {
+  readonly sequences: Map<SequenceId, Sequence>;
+  readonly keyPlaces: GpuBuffer;
+  readonly adapters: GpuAdapters;
 };
 
 export class WebgpuRunner implements ModelRunner {
   readonly maxContext: number;
   readonly maxRows: number;
   readonly #model: WebgpuModel;
-  readonly #targets: AdapterTargets;
   readonly #maxKvBytes: number;
   readonly #kv: GpuKvStore;
   readonly #positions: KvFeeds;
   readonly #keyPlaces: GpuBuffer;
-  readonly #decodeBanks = new Map<number, GpuAdapterBank>(); // by capacity of the rows that decode together
-  readonly #prefillBank: GpuAdapterBank; // of the prompt that is read
-  readonly #slotLoadTimes = slotLoadCounter();
-  readonly #adapters = new Map<string, SiteAdapter>();
-  readonly #sequences = new Map<SequenceId, Sequence>();
+  readonly #adapters: GpuAdapters;
+  readonly #virtualTokens: GpuVirtualTokens;
+  readonly #prefixes: GpuPrefixes;
+  readonly #sequences: Map<SequenceId, Sequence>;
   readonly #failure = Promise.withResolvers<never>();
 
-  private constructor(model: WebgpuModel, options: WebgpuRunnerOptions, keyPlaces: GpuBuffer) {
+  private constructor(model: WebgpuModel, options: WebgpuRunnerOptions, parts: RunnerParts) {
     const { maxRows, maxContext } = options;
     const { config } = model.base;
     this.#model = model;
     this.maxContext = maxContext;
     this.maxRows = maxRows;
-    this.#targets = adapterTargets(config);
     this.#maxKvBytes =
       options.maxKvBytes ?? maxRows * Math.ceil(maxContext / 64) * 64 * bytesPerToken(config);
     this.#kv = new GpuKvStore(
@@ -68,12 +84,23 @@ export class WebgpuRunner implements ModelRunner {
       model.kvMoves,
     );
     this.#positions = new KvFeeds(config);
-    this.#keyPlaces = keyPlaces;
-    this.#prefillBank = this.#openBank();
+    this.#keyPlaces = parts.keyPlaces;
+    this.#adapters = parts.adapters;
+    this.#sequences = parts.sequences;
+    this.#virtualTokens = new GpuVirtualTokens({
+      shape: config,
+      spans: model.kvSpans,
+      chunkTokens: prefixBlockTokens,
+    });
+    this.#prefixes = new GpuPrefixes({
+      maxBytes: options.maxPrefixBytes ?? 0,
+      blockBytes: prefixBlockTokens * bytesPerToken(config),
+      spans: model.kvSpans,
+    });
     this.failure.catch(() => {}); // nobody has to listen
   }
 
-  /** Rejected once the device is lost: nothing that was on it comes back. */
+  /** Rejected once the device is lost or has to be opened anew: nothing that was on it comes back. */
   get failure(): Promise<never> {
     return this.#failure.promise;
   }
@@ -81,32 +108,37 @@ export class WebgpuRunner implements ModelRunner {
   /** @throws KvMemoryError `kv_budget_too_small` */
   static async open(model: WebgpuModel, options: WebgpuRunnerOptions): Promise<WebgpuRunner> {
     const places = Float32Array.from(indexes(Math.ceil(options.maxContext / 64) * 64));
-    return new WebgpuRunner(model, options, await model.allocator.upload(places));
+    const sequences = new Map<SequenceId, Sequence>();
+    const { allocator, bus, base } = model;
+    return new WebgpuRunner(model, options, {
+      sequences,
+      keyPlaces: await allocator.upload(places),
+      adapters: await GpuAdapters.open({
+        targets: adapterTargets(base.config),
+        allocator,
+        bus,
+        openVersions: () => [...sequences.values()].map(({ adapterVersion }) => adapterVersion),
+      }),
+    });
   }
 
-  /** @throws AdapterError `adapter_kind_not_on_device` */
   addAdapter(version: string, adapter: DecodedAdapter): void {
-    const others = new Set(adapter.modules.map(({ kind }) => kind).filter((kind) => kind !== "low-rank"));
-    if (others.size > 0) {
-      throw new AdapterError(
-        "adapter_kind_not_on_device",
-        `the adapter has ${[...others].join(", ")} modules, and --device webgpu serves low-rank ones only; serve it with --device cpu, or upload it without them`,
-      );
-    }
-    this.#adapters.set(version, new SiteAdapter({ modules: modulesOf(adapter, "low-rank") }, this.#targets));
+    this.#adapters.add(version, adapter);
+    this.#virtualTokens.add(version, adapter);
   }
 
   removeAdapter(version: string): void {
-    for (const bank of this.#banks) bank.host.release(version, this.#adapters);
-    this.#adapters.delete(version);
+    this.#adapters.remove(version);
+    this.#virtualTokens.remove(version);
+    this.#prefixes.dropVersion(version);
   }
 
   hasAdapter(version: string): boolean {
     return this.#adapters.has(version);
   }
 
-  virtualTokens(): number {
-    return 0;
+  virtualTokens(adapterVersion: string | null): number {
+    return this.#virtualTokens.count(adapterVersion);
   }
 
   kvBytesOf(tokens: number): number {
@@ -115,9 +147,13 @@ export class WebgpuRunner implements ModelRunner {
 
   open(id: SequenceId, { adapterVersion, prefix }: OpenOptions): { cachedTokens: number } {
     if (this.#sequences.size === this.maxRows) throw new RangeError(`all ${this.maxRows} rows are taken`);
-    const kv = this.#kv.open(this.#withNextToken(prefix?.tokenIds.length ?? 0));
-    this.#sequences.set(id, { adapterVersion, kv });
-    return { cachedTokens: 0 };
+    const promptLength = this.virtualTokens(adapterVersion) + (prefix?.tokenIds.length ?? 0);
+    const kv = this.#kv.open(this.#withNextToken(promptLength));
+    const isShared = prefix !== null && !this.#lengthMatters(promptLength);
+    const root = { scope: prefix?.scope ?? "", adapterVersion };
+    const use = this.#prefixes.open(root, isShared ? prefix.tokenIds : null);
+    this.#sequences.set(id, { adapterVersion, kv, prefix: use });
+    return { cachedTokens: cachedTokens(use) };
   }
 
   isOpen(id: SequenceId): boolean {
@@ -125,33 +161,72 @@ export class WebgpuRunner implements ModelRunner {
   }
 
   close(id: SequenceId): void {
-    this.#kv.close(this.#find(id).kv);
+    const { kv, prefix } = this.#find(id);
+    this.#kv.close(kv);
+    this.#prefixes.close(prefix);
     this.#sequences.delete(id);
   }
 
   prefill(chunk: PrefillChunk): Promise<Logits> {
-    return this.#watched(() => this.#prefill(chunk));
+    return this.watched(() => this.#prefill(chunk));
   }
 
   decode(entries: readonly DecodeEntry[]): Promise<Logits> {
-    return this.#watched(() => this.#decode(entries));
+    return this.watched(() => this.#decode(entries));
   }
 
   async #prefill(chunk: PrefillChunk): Promise<Logits> {
-    const { kv: sequence, adapterVersion: version } = this.#find(chunk.sequence);
-    const { tokenIds: ids, promptLength } = chunk;
-    const count = ids.length;
-    const past = sequence.length;
-    this.#kv.reserve([sequence], () => Math.max(past + count, this.#withNextToken(promptLength)));
-    const kv = await this.#kv.takeOut(sequence);
-    const wanted = wantedTokens(chunk.logits, count);
-    const runs = [{ position: past, count, length: promptLength }];
-    const adapterFeeds = await prefillFeeds(this.#prefillBank, { version, tokens: count }, this.#adapters);
-    const outputs = await this.#run({ ids, runs, wanted, kv }, adapterFeeds);
-    sequence.length += count;
-    const { vocabSize } = this.#model.base.config;
-    const data = outputs[outputNames.logits]!.data as Float32Array; // one row where none is wanted
-    return { count: wanted.length, vocabSize, data: data.subarray(0, wanted.length * vocabSize) };
+    const sequence = this.#find(chunk.sequence);
+    const { kv: place, adapterVersion: version, prefix } = sequence;
+    const { tokenIds } = chunk;
+    const virtual = this.virtualTokens(version);
+    const length = virtual + chunk.promptLength;
+    const position = Math.max(place.length, virtual) + cachedTokens(prefix);
+    this.#kv.reserve([place], () => Math.max(position + tokenIds.length, this.#withNextToken(length)));
+    const kv = await this.#kv.takeOut(place);
+    if (place.length < virtual) {
+      const compute = async (hidden: Float32Array) => {
+        const tokens = hidden.length / this.#model.base.config.hiddenSize;
+        await this.#runChunk(sequence, {
+          ids: indexes(tokens),
+          hidden,
+          length,
+          wanted: [],
+          query: () => null,
+          kv,
+        });
+      };
+      await this.#virtualTokens.place(version!, { sequence: place, kv, compute });
+    }
+    place.length += await this.#prefixes.copyIn(prefix, kv, place.length);
+    const wanted = wantedTokens(chunk.logits, tokenIds.length);
+    const query = (chunk.logits === "last" ? chunk.query : undefined) ?? (() => null);
+    const logits = await this.#runChunk(sequence, { ids: tokenIds, hidden: null, length, wanted, query, kv });
+    if (!this.#lengthMatters(length)) {
+      const promptOffset = position - virtual;
+      await this.#prefixes.keep(prefix, { tokenIds, promptOffset, kv, first: position });
+    }
+    return logits;
+  }
+
+  async #runChunk({ kv: sequence, adapterVersion: version }: Sequence, chunk: Chunk): Promise<Logits> {
+    const { ids, hidden, length, wanted, query, kv } = chunk;
+    const { session, base } = this.#model;
+    const { vocabSize, hiddenSize } = base.config;
+    await session.offer(this.#adapters.features);
+    const runs = [{ position: sequence.length, count: ids.length, length }];
+    const prompt = { version, ids: hidden === null ? ids : ids.map(() => null), wanted: wanted.length };
+    const adapterFeeds = await this.#adapters.promptFeeds(prompt, session.features);
+    const table = hidden === null ? {} : { table: floatTensor(hidden, [ids.length, hiddenSize]) };
+    const tokens = { ids, runs, wanted, kv, ...table };
+    const stays = wanted.length < 2; // what a scored prompt needs of its logits is all of them
+    const logits = stays ? await this.#model.logits.place(1) : undefined; // one is computed where none is wanted
+    const outputs = await this.#run(tokens, adapterFeeds, logits);
+    sequence.length += ids.length;
+    if (logits === undefined) {
+      return { count: wanted.length, vocabSize, data: outputs[outputNames.logits]!.data as Float32Array };
+    }
+    return this.#gathered(wanted.length === 0 ? [] : await this.#model.logits.results(logits, [query()]));
   }
 
   async #decode(entries: readonly DecodeEntry[]): Promise<Logits> {
@@ -161,110 +236,74 @@ export class WebgpuRunner implements ModelRunner {
       ({ length }) => length + 1,
     );
     const groups = await this.#kv.groups(sequences.map(({ kv }) => kv));
-    for (const [capacity, bank] of this.#decodeBanks) {
-      if (groups.every(({ kv }) => kv.capacity !== capacity)) await bank.hold([], this.#adapters);
-    }
-    const { vocabSize } = this.#model.base.config;
+    await this.#adapters.keepOnly(new Set(groups.map(({ kv }) => kv.capacity)));
+    const { session } = this.#model;
+    await session.offer(this.#adapters.features);
     const found = new Array<TokenLogits>(entries.length);
     for (const { kv, sequences: members } of groups) {
       const places = members.map((member) => sequences.findIndex((sequence) => sequence.kv === member));
-      const versions = places.map((entry) => sequences[entry]!.adapterVersion);
+      const rows = places.map((entry) => ({
+        version: sequences[entry]!.adapterVersion,
+        tokenId: entries[entry]!.tokenId,
+      }));
       const tokens: NewTokens = {
-        ids: places.map((entry) => entries[entry]!.tokenId),
+        ids: rows.map(({ tokenId }) => tokenId),
         runs: members.map(({ length }) => ({ position: length, count: 1, length: length + 1 })),
         wanted: indexes(members.length),
         kv,
       };
-      const feeds = await decodeFeeds(this.#decodeBank(kv), versions, this.#adapters);
+      const feeds = await this.#adapters.decodeFeeds(kv.capacity, rows, session.features);
       const logits = await this.#model.logits.place(members.length);
       await this.#run(tokens, feeds, logits);
       for (const member of members) member.length++;
-      const wanted = places.map((entry) => entries[entry]!.candidates ?? null);
-      for (const [row, result] of (await this.#resultsOf(logits, wanted)).entries()) {
+      const queries = places.map((entry): LogitsQuery | null => entries[entry]!.query?.() ?? null);
+      for (const [row, result] of (await this.#model.logits.results(logits, queries)).entries()) {
         found[places[row]!] = result;
       }
     }
+    return this.#gathered(found);
+  }
+
+  #gathered(found: readonly TokenLogits[]): Logits {
+    const { vocabSize } = this.#model.base.config;
     const whole = found.filter((row) => row instanceof Float32Array);
     const data = new Float32Array(whole.length * vocabSize);
     for (const [row, logits] of whole.entries()) data.set(logits, row * vocabSize);
-    const ranked = found.map((row) => (row instanceof Float32Array ? null : row));
-    return { count: entries.length, vocabSize, data, ranked };
-  }
-
-  /** @param wanted how many of the most likely tokens of each row; null = all logits */
-  async #resultsOf(logits: Feeds[string], wanted: readonly (number | null)[]): Promise<TokenLogits[]> {
-    const { logits: onDevice, base } = this.#model;
-    const { vocabSize } = base.config;
-    const most = Math.max(0, ...wanted.map((count) => count ?? 0));
-    const ranked = most === 0 ? [] : await onDevice.ranked(logits, most);
-    const whole = indexes(wanted.length).filter((row) => wanted[row] === null);
-    const rows = whole.length === 0 ? new Float32Array(0) : await onDevice.rows(logits, whole);
-    return wanted.map((count, row) => {
-      const place = whole.indexOf(row);
-      return count === null ? rows.subarray(place * vocabSize, (place + 1) * vocabSize) : ranked[row]!;
-    });
+    const known = found.map((row) => (row instanceof Float32Array ? null : row));
+    return { count: found.length, vocabSize, data, known };
   }
 
   stats(): RunnerStats {
-    const banks = this.#banks.map(({ host }) => host);
     return {
+      ...this.#adapters.stats,
+      ...this.#prefixes.stats,
       sessionMs: this.#model.bus.runMs,
       busBytes: this.#model.bus.bytes,
       kvTokensUsed: this.#kv.usedTokens,
       kvBytesUsed: this.#kv.usedBytes,
       kvBytesCapacity: this.#maxKvBytes,
-      prefixQueriedTokens: 0,
-      prefixHitTokens: 0,
-      prefixBytes: 0,
-      residentAdapters: [...new Set(banks.flatMap(({ versions }) => versions))],
-      slotLoads: banks.reduce((sum, { loads }) => sum + loads, 0),
-      slotLoadTimes: this.#slotLoadTimes.durations,
-      slotEvictions: banks.reduce((sum, { unloads }) => sum + unloads, 0),
     };
   }
 
   async dispose(): Promise<void> {
     this.#kv.dispose();
-    for (const bank of this.#banks) bank.dispose();
+    this.#prefixes.dispose();
+    this.#virtualTokens.dispose();
+    await this.#adapters.dispose();
     this.#keyPlaces.dispose();
     await this.#model.close();
   }
 
   /** A failed run may be one that asked for too much, or the first of a device that is gone. */
-  async #watched<Result>(run: () => Promise<Result>): Promise<Result> {
+  async watched<Result>(run: () => Promise<Result>): Promise<Result> {
     try {
       return await run();
     } catch (error) {
-      if (error instanceof RangeError || (await this.#model.allocator.isAlive())) throw error;
-      const lost = new CotenantError(
-        "device_lost",
-        "the WebGPU device was lost with everything on it; look for its driver in the system's log. The engine starts anew",
-        { cause: error },
-      );
-      this.#failure.reject(lost);
-      throw lost;
+      const failure = await deviceFailure(error, this.#model.allocator);
+      if (failure === null) throw error;
+      this.#failure.reject(failure);
+      throw failure;
     }
-  }
-
-  get #banks(): GpuAdapterBank[] {
-    return [...this.#decodeBanks.values(), this.#prefillBank];
-  }
-
-  #decodeBank({ capacity }: KvBuffers): GpuAdapterBank {
-    const bank = this.#decodeBanks.get(capacity) ?? this.#openBank();
-    this.#decodeBanks.set(capacity, bank);
-    return bank;
-  }
-
-  #openBank(): GpuAdapterBank {
-    const { allocator, slotWriters: writers, zeros } = this.#model;
-    return new GpuAdapterBank({
-      targets: this.#targets,
-      allocator,
-      writers,
-      zeros,
-      loadTimes: this.#slotLoadTimes,
-    });
   }
 
   /** @returns the run's outputs; its logits only where they are given no place on the device */
@@ -277,7 +316,7 @@ export class WebgpuRunner implements ModelRunner {
       ...this.#positions.rotary(tokens.runs),
       ...tokenFeeds(tokens, base.config),
       ...state.inputs,
-      [deviceInputs.embeddings]: embeddings.view([vocabSize, hiddenSize]),
+      [deviceInputs.embeddings]: tokens.table ?? embeddings.view([vocabSize, hiddenSize]),
       [deviceInputs.keyPlaces]: this.#keyPlaces.view([1, 1, 1, tokens.kv.capacity]),
     };
     const into = logits === undefined ? state.outputs : { ...state.outputs, [outputNames.logits]: logits };
@@ -286,6 +325,10 @@ export class WebgpuRunner implements ModelRunner {
 
   #withNextToken(tokens: number): number {
     return Math.min(tokens + 1, Math.max(tokens, this.maxContext));
+  }
+
+  #lengthMatters(promptLength: number): boolean {
+    return lengthMatters(this.#model.base.config.rotaries, promptLength);
   }
 
   #find(id: SequenceId): Sequence {

@@ -3,6 +3,7 @@
 import { type BaseModel, openBaseModel } from "../../kernels/base-model.ts";
 import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
 import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
+import { TokenPairs } from "../../kernels/cpu/token-pairs.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
 import { randomAdapter } from "../../kernels/random-adapter.ts";
 import { type BenchSetting, promptOf, type Round, versionOf, versionsOf } from "./bench-setting.ts";
@@ -10,6 +11,7 @@ import { type BenchSetting, promptOf, type Round, versionOf, versionsOf } from "
 export type BareSide = {
   readonly runner: CpuRunner;
   readonly vocabSize: number;
+  readonly logitRowsOf: (rows: number) => number; // that a run makes for so many
   readonly endProfiling: () => void;
 };
 
@@ -32,7 +34,13 @@ export async function openBare(setting: BenchSetting, profilePrefix?: string): P
   for (const [index, version] of versionsOf(setting).entries()) {
     runner.addAdapter(version, randomAdapter(adapterTargets(base.config), setting.rank, index));
   }
-  return { runner, vocabSize: base.config.vocabSize, endProfiling: () => base.session.endProfiling() };
+  const pairs = new TokenPairs(base);
+  return {
+    runner,
+    vocabSize: base.config.vocabSize,
+    logitRowsOf: (rows) => pairs.count(rows),
+    endProfiling: () => base.session.endProfiling(),
+  };
 }
 
 const warmUpSteps = 2;

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GraphFeature } from "../../kernels/adapter-sites.ts";
 import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
+import { TokenPairs } from "../../kernels/cpu/token-pairs.ts";
 import { openBase } from "../bench/bare-side.ts";
 import type { BenchSetting } from "../bench/bench-setting.ts";
 import { sessionProfile } from "../profile/operator-times.ts";
@@ -27,7 +28,7 @@ export async function countNodes(
     await runner.dispose();
     const newest = readdirSync(directory).sort().at(-1)!; // offering features opened a second session
     const { layers, vocabSize } = base.config;
-    const counted = { steps: 1, logitRows: 1, vocabSize };
+    const counted = { steps: 1, logitRows: new TokenPairs(base).count(1), vocabSize };
     const profile = sessionProfile(readFileSync(join(directory, newest), "utf8"), counted);
     const nodesPerLayer = profile.operators
       .filter(({ nodesPerRun }) => nodesPerRun >= layers)

@@ -31,7 +31,7 @@ type TraceEvent = {
   };
 };
 
-/** What of a profile counts: its last runs, as many as made the logits that the steps asked for. */
+/** What of a profile counts: its last runs, as many as made the logits of the steps. */
 export type Counted = { readonly steps: number; readonly logitRows: number; readonly vocabSize: number };
 
 type Run = { readonly startUs: number; readonly nodes: TraceEvent[]; readonly us: number };

@@ -16,7 +16,10 @@ export async function profileSession(
 ): Promise<SessionProfile> {
   const directory = mkdtempSync(join(tmpdir(), "cotenant-profile-"));
   try {
-    const { runner, vocabSize, endProfiling } = await openBare(setting, join(directory, "session"));
+    const { runner, vocabSize, logitRowsOf, endProfiling } = await openBare(
+      setting,
+      join(directory, "session"),
+    );
     if (kind === "decode") await bareDecode(runner, setting);
     else for (let round = 0; round <= prefillRounds; round++) await barePrefill(runner, setting);
     endProfiling();
@@ -24,8 +27,8 @@ export async function profileSession(
     const text = readFileSync(join(directory, readdirSync(directory)[0]!), "utf8");
     const counted =
       kind === "decode"
-        ? { steps: setting.steps, logitRows: setting.steps * setting.rows, vocabSize }
-        : { steps: prefillRounds, logitRows: prefillRounds, vocabSize };
+        ? { steps: setting.steps, logitRows: setting.steps * logitRowsOf(setting.rows), vocabSize }
+        : { steps: prefillRounds, logitRows: prefillRounds * logitRowsOf(1), vocabSize };
     return sessionProfile(text, counted);
   } finally {
     rmSync(directory, { recursive: true });

@@ -1,4 +1,5 @@
-// What jobs that are not over lay claim to, whatever their base: places, room, files, and adapters to continue from.
+// Whose jobs are, and what those that are not over lay claim to, whatever their base: places, room, files, and adapters
+// to continue from.
 
 import type { JobDatabase } from "./job-database.ts";
 
@@ -12,6 +13,12 @@ export class JobClaims {
   /** Whether a job is there that may go on. */
   isUnfinished(id: string): boolean {
     return this.#get("SELECT 1 FROM jobs WHERE id = ? AND is_over = 0", id) !== undefined;
+  }
+
+  /** The tenant of a job, also of one that is over. */
+  ownerOf(id: string): string | null {
+    const row = this.#get("SELECT tenant FROM jobs WHERE id = ?", id);
+    return row === undefined ? null : String(row.tenant);
   }
 
   /** Jobs of a tenant. */

@@ -1,6 +1,7 @@
-// Which planned jobs are in the engine, and who is next: the oldest job of a tenant that has the fewest there. It waits
-// until there is memory for it, and nobody passes it: what is in the engine has its memory, its examples' too.
+// Which planned jobs are in the engine, as far as there is memory for them and their examples. Who is next is
+// finetuning/memory-turns.ts' say, of the tenants with a free place.
 
+import { type MemoryClaim, nextForMemory } from "../../finetuning/memory-turns.ts";
 import type { PlannedJob } from "./job-record.ts";
 import type { JobRun } from "./job-run.ts";
 
@@ -11,17 +12,13 @@ export type JobLineOptions = {
   readonly start: (job: PlannedJob) => { readonly run: JobRun; readonly ended: Promise<void> };
 };
 
-type Place = {
-  readonly run: JobRun;
-  readonly tenantId: string;
-  readonly memoryBytes: number;
-  readonly ended: Promise<void>;
-};
+type Waiting = { readonly job: PlannedJob; readonly claim: MemoryClaim };
+type Place = { readonly run: JobRun; readonly claim: MemoryClaim; readonly ended: Promise<void> };
 
 export class JobLine {
   readonly #options: JobLineOptions;
   readonly #running = new Map<string, Place>();
-  readonly #waiting: PlannedJob[] = []; // oldest first
+  #waiting: readonly Waiting[] = []; // oldest first
   #isClosed = false;
 
   constructor(options: JobLineOptions) {
@@ -29,14 +26,16 @@ export class JobLine {
   }
 
   add(job: PlannedJob): void {
-    this.#waiting.push(job);
+    const { id, tenant, plan } = job;
+    const limit = this.#options.memoryBytes;
+    const bytes = plan.memoryBytes > limit ? 0 : plan.memoryBytes; // one that never fits takes none: its run says so
+    this.#waiting = [...this.#waiting, { job, claim: { id, tenant, bytes, overtaken: 0 } }];
     this.#admit();
   }
 
   /** The run of a job that is in the engine; one that waits leaves the line. */
   takeOut(id: string): Place | undefined {
-    const waitingAt = this.#waiting.findIndex((job) => job.id === id);
-    if (waitingAt >= 0) this.#waiting.splice(waitingAt, 1);
+    this.#waiting = this.#waiting.filter(({ job }) => job.id !== id);
     return this.#running.get(id);
   }
 
@@ -47,39 +46,38 @@ export class JobLine {
   /** Nobody is next any more. @returns who is in the engine */
   close(): readonly Place[] {
     this.#isClosed = true;
-    this.#waiting.length = 0;
+    this.#waiting = [];
     return [...this.#running.values()];
   }
 
   #admit(): void {
-    const { mostAtOnce = 16, mostOfTenant = 4 } = this.#options;
+    const { memoryBytes, mostAtOnce = 16, mostOfTenant = 4 } = this.#options;
     while (!this.#isClosed && this.#running.size < mostAtOnce) {
-      const counts = Map.groupBy(this.#running.values(), ({ tenantId }) => tenantId);
-      const countOf = ({ tenant }: PlannedJob) => counts.get(tenant.id)?.length ?? 0;
-      const candidates = this.#waiting.filter((job) => countOf(job) < mostOfTenant);
-      const fewest = candidates.reduce((least, job) => Math.min(least, countOf(job)), Infinity);
-      const next = candidates.find((job) => countOf(job) === fewest);
-      if (next === undefined || !this.#hasMemoryFor(next)) return;
-      this.#waiting.splice(this.#waiting.indexOf(next), 1);
-      this.#start(next);
+      const running = [...this.#running.values()].map(({ claim }) => claim);
+      const counts = Map.groupBy(running, ({ tenant }) => tenant.id);
+      const hasPlace = ({ tenant }: MemoryClaim) => (counts.get(tenant.id)?.length ?? 0) < mostOfTenant;
+      const due = this.#waiting.map(({ claim }) => claim).filter(hasPlace);
+      const freeBytes = memoryBytes - running.reduce((sum, { bytes }) => sum + bytes, 0);
+      const next = nextForMemory(due, running, freeBytes);
+      if (next === null) return;
+      const { job, claim } = this.#waiting.find((each) => each.job.id === next.id)!;
+      this.#waiting = this.#waiting
+        .filter((each) => each.job !== job)
+        .map((each) => (next.overtaken.includes(each.job.id) ? overtaken(each) : each));
+      this.#start(job, claim);
     }
   }
 
-  /** One that never fits takes none: its run says so. */
-  #hasMemoryFor({ plan }: PlannedJob): boolean {
-    const limit = this.#options.memoryBytes;
-    const taken = [...this.#running.values()].reduce((sum, { memoryBytes }) => sum + memoryBytes, 0);
-    return plan.memoryBytes > limit || taken + plan.memoryBytes <= limit;
-  }
-
-  #start(job: PlannedJob): void {
-    const { id, tenant, plan } = job;
-    const memoryBytes = plan.memoryBytes > this.#options.memoryBytes ? 0 : plan.memoryBytes;
+  #start(job: PlannedJob, claim: MemoryClaim): void {
     const { run, ended } = this.#options.start(job);
     const left = ended.then(() => {
-      this.#running.delete(id);
+      this.#running.delete(job.id);
       this.#admit();
     });
-    this.#running.set(id, { run, tenantId: tenant.id, memoryBytes, ended: left });
+    this.#running.set(job.id, { run, claim, ended: left });
   }
+}
+
+function overtaken({ job, claim }: Waiting): Waiting {
+  return { job, claim: { ...claim, overtaken: claim.overtaken + 1 } };
 }

@@ -395,7 +395,7 @@ test("jobs enter the engine as far as there is memory, and one that never fits i
   await delay(5);
   assert.deepEqual(
     [1, 2, 3].map((n) => scene.store.get(`ftjob-${n}`)!.status),
-    ["running", "queued", "queued"], // the third would fit, but passes nobody
+    ["running", "queued", "queued"], // the third would fit, but passes none of its own tenant's
   );
   for (const n of [1, 2, 3]) assert.equal((await scene.until(isOver, `ftjob-${n}`)).status, "succeeded");
   const paused = await scene.until(({ status }) => status === "paused", "ftjob-4");
@@ -488,6 +488,60 @@ test("a tenant has some of the places, and others find one at once", async (cont
   assert.equal(scene.store.get("ftjob-3")!.status, "queued");
   await scene.manager.cancel(acme, "ftjob-1");
   await scene.until(({ status }) => status === "running", "ftjob-3");
+});
+
+test("a job that waits for memory is passed by other tenants', eight times at most, and who holds least by weight is next", async (context) => {
+  const engine = new FixtureEngine(1000);
+  const scene = await openScene(context, folder(context), engine, { memoryBytes: 100 });
+  const create = (id: string, tenant: Tenant, memoryBytes: number) =>
+    scene.manager.create(fixtureJob({ id, resultId: id, tenant, plan: { ...fixturePlan, memoryBytes } }));
+  const [acme, globex] = ["acme", "globex"].map((id) => ({ ...defaultTenant, id }));
+  const heavy = { ...defaultTenant, id: "heavy", weight: 4 };
+  await create("first", acme!, 60);
+  await create("large", globex!, 50);
+  for (let n = 1; n <= 9; n++) {
+    await create(`small-${n}`, { ...defaultTenant, id: `other-${n}` }, 1);
+    await delay(1);
+  }
+  assert.deepEqual(engine.startedIds, ["first", ...[1, 2, 3, 4, 5, 6, 7, 8].map((n) => `small-${n}`)]);
+  await create("of-acme", acme!, 20);
+  await create("of-heavy", heavy, 30);
+  await scene.manager.cancel(acme!, "first"); // 8 are taken, and 50 more by the large one
+  await scene.until(({ status }) => status === "running", "small-9");
+  assert.deepEqual(engine.startedIds.slice(9, 10), ["large"]);
+  await create("of-heavy-2", heavy, 30);
+  await create("of-acme-2", acme!, 30);
+  await scene.manager.cancel(globex!, "large");
+  await scene.until(({ status }) => status === "running", "of-heavy-2");
+  assert.ok(!engine.startedIds.includes("of-acme-2"), `${engine.startedIds}`);
+});
+
+test("a job is paused, cancelled or left at once while its files are read for the engine", async (context) => {
+  const loads: AbortSignal[] = [];
+  const load = (_: JobRecord, signal: AbortSignal): Promise<never> => {
+    loads.push(signal);
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  };
+  const scene = await openScene(context, folder(context), new FixtureEngine(6), { load });
+  for (const id of ["ftjob-1", "ftjob-2", "ftjob-3"]) await scene.manager.create(fixtureJob({ id }));
+  while (loads.length < 3) await delay(1);
+  const paused = await scene.manager.pause(defaultTenant, "ftjob-1");
+  assert.deepEqual([paused.status, paused.problem], ["paused", null]);
+  assert.equal((await scene.manager.cancel(defaultTenant, "ftjob-2")).status, "cancelled");
+  await scene.manager.close(60_000);
+  assert.equal(scene.store.get("ftjob-3")!.status, "queued");
+});
+
+test("a pause keeps what was trained where its checkpoint cannot be published", async (context) => {
+  const away = new AdapterError("storage_unavailable", "away");
+  const engine = new FixtureEngine(1_000_000);
+  const scene = await openScene(context, folder(context), engine, { refuse: () => away });
+  const plan = { ...fixturePlan, spec: { ...fixtureSpec, checkpointSteps: 1_000_000 } };
+  await scene.manager.create(fixtureJob({ plan }));
+  await scene.until(({ id }) => scene.store.history.lastStep(id) >= 5);
+  await scene.manager.pause(defaultTenant, "ftjob-1");
+  const { checkpoint } = await new JobCheckpoints(join(scene.directory, "checkpoints")).read("ftjob-1");
+  assert.equal(checkpoint?.step, scene.store.history.lastStep("ftjob-1"));
 });
 
 test("the tenant with the fewest jobs in the engine is next", async (context) => {

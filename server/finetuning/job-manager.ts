@@ -32,7 +32,7 @@ export type JobManagerOptions = Omit<JobRunOptions, "suspects"> &
     readonly hold: (version: string, hold: VersionHold) => () => void;
     /** Throws what shall refuse a job that takes at least so many bytes of the disk. */
     readonly assertRoom: (tenant: Tenant, sizeBytes: number) => void;
-    readonly ledgers: Pick<SeedLedgers, "keep" | "container">;
+    readonly ledgers: Pick<SeedLedgers, "keep" | "container" | "remove">;
     readonly leastCloseMs?: number; // that checkpoints get when the server closes
   };
 
@@ -42,7 +42,7 @@ const longestRetryMs = 60_000;
 
 export class JobManager {
   readonly store: JobStore;
-  readonly ledgers: Pick<SeedLedgers, "container">;
+  readonly ledgers: Pick<SeedLedgers, "container" | "remove">;
   readonly #options: JobManagerOptions;
   readonly #line: JobLine;
   readonly #validating = new Map<string, Validating>();

@@ -2,7 +2,8 @@
 // tell, and keeps nothing of that.
 
 import { largestWindow } from "../../finetuning/largest-window.ts";
-import { jobMemory } from "../../finetuning/training-memory.ts";
+import { ledgerBytes } from "../../finetuning/methods/seed-ledger-of.ts";
+import { type JobData, type JobMemory, jobMemory } from "../../finetuning/training-memory.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
 import { RequestError } from "../errors.ts";
 import { hyperparameters } from "./hyperparameters.ts";
@@ -18,6 +19,8 @@ export type PlanParts = {
   readonly trainingMemoryBytes: number; // of all jobs together
 };
 
+type MemoryParts = Pick<PlanParts, "model" | "trainingMemoryBytes">;
+
 export const fileFields = ["training_file", "validation_file"] as const;
 export type FileField = (typeof fileFields)[number];
 
@@ -26,7 +29,7 @@ const loggedBytes = 16; // of a step, where a checkpoint holds a log of them
 
 /** To be called in one's turn to encode. Throws RequestErrors that name the field. */
 export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSignal): Promise<JobPlan> {
-  const { sources, model, trainingMemoryBytes } = parts;
+  const { sources, model } = parts;
   const { maxTokens, overLength, trainOnPrompt, parent, asked } = job;
   const encode = (field: FileField, id: string) =>
     namingFields(() => {
@@ -41,8 +44,7 @@ export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSig
   return namingFields(() => {
     const count = asked.objective === "dpo" ? sequences / 2 : sequences;
     const { spec, steps, resolved } = resolveSpec(withWindowFor(model.targets, asked), count);
-    const memory = jobMemory({ spec, ...examples, from }, model.targets);
-    assertFits(memory.bytes, trainingMemoryBytes);
+    const memory = neededMemory({ spec, ...examples, from }, parts);
     return {
       spec,
       resolved: {
@@ -53,19 +55,28 @@ export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSig
       },
       memoryBytes: memory.bytes,
       keptBytes:
-        keptCheckpoints * (memory.checkpointBytes + loggedBytes * steps) + stepsLineBytes * (steps + 1),
+        keptCheckpoints * (memory.checkpointBytes + loggedBytes * steps) +
+        stepsLineBytes * (steps + 1) +
+        (parent === null ? ledgerBytes(spec, steps) : 0),
       truncatedExamples: truncated + (validation?.report.truncated ?? 0),
       examplesHash: hashExamples(examples.training, examples.validation),
     };
   });
 }
 
-/** Throws RequestError `training_does_not_fit`. */
-export function assertFits(neededBytes: number, allowedBytes: number): void {
-  if (neededBytes <= allowedBytes) return;
+/** With what the device holds of the base for all jobs. Throws RequestError `training_does_not_fit`. */
+export function neededMemory(job: JobData, { model, trainingMemoryBytes }: MemoryParts): JobMemory {
+  const memory = jobMemory(job, model.targets);
+  const { trainingBaseBytes } = model;
+  const bytes = memory.bytes + trainingBaseBytes;
+  if (bytes <= trainingMemoryBytes) return { ...memory, bytes };
+  const ofBase =
+    trainingBaseBytes === 0
+      ? ""
+      : ` (${trainingBaseBytes} of them the base's weights, which the device holds once more for training)`;
   throw new RequestError(
     "training_does_not_fit",
-    `training would take ${neededBytes} bytes, more than the ${allowedBytes} of --training-memory-bytes; shorten the examples or let them be truncated (max_tokens, over_length), lower pass_tokens or the rank, or ask the operator`,
+    `training would take ${bytes} bytes${ofBase}, more than the ${trainingMemoryBytes} of --training-memory-bytes; shorten the examples or let them be truncated (max_tokens, over_length), lower pass_tokens or the rank, or ask the operator`,
   );
 }
 

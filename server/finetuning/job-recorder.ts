@@ -91,8 +91,8 @@ export class JobRecorder {
       await ledgers.keep(this.#job, checkpoint); // before anybody is told of the checkpoint
       if (isAsked || this.#isRegular(step)) await this.#publish(step, adapter);
     } catch (error) {
-      // What has been trained to its end is kept: whoever goes on from there has but to publish it.
-      if (step === this.#job.steps) await checkpoints.write(this.#id, checkpoint);
+      // The end is published by whoever goes on from there, and a pause need not be; any other is made again.
+      if (step === this.#job.steps || !this.#isRegular(step)) await checkpoints.write(this.#id, checkpoint);
       throw error;
     }
     await store.synced();
@@ -117,7 +117,14 @@ export class JobRecorder {
   async #publish(step: number, adapter: DecodedAdapter): Promise<void> {
     const { store, publisher } = this.#options;
     const isResult = step === this.#job.steps;
-    if (step === 0 || store.checkpoint(this.#id, step) !== undefined) return;
+    if (step === 0) return;
+    const metrics = checkpointMetrics(step, this.#step, this.#validation);
+    const known = store.checkpoint(this.#id, step);
+    if (known !== undefined) {
+      // A pause may have published it before it was validated.
+      store.save(this.#job, { checkpoint: { ...known, metrics: { ...known.metrics, ...metrics } } });
+      return;
+    }
     let published: { readonly id: string; readonly version: string };
     try {
       published = await publisher.publish(this.#job, { adapter, step, isResult });
@@ -133,7 +140,7 @@ export class JobRecorder {
       createdAtMs: Date.now(),
       adapterId: published.id,
       version: published.version,
-      metrics: checkpointMetrics(step, this.#step, this.#validation),
+      metrics,
     };
     const message = isResult
       ? `New fine-tuned model created: ${published.id}`

@@ -2,15 +2,7 @@
 // anything is made. Small files are validated right here; larger ones when the job is there. Knows no HTTP.
 
 import { randomInt } from "node:crypto";
-import { type MethodName, methods } from "../../finetuning/methods/index.ts";
-import type { Method } from "../../finetuning/methods/method.ts";
-import {
-  checkSettings,
-  type Settings,
-  SettingsError,
-  type SettingsTable,
-} from "../../finetuning/settings.ts";
-import { type JobMemory, jobMemory } from "../../finetuning/training-memory.ts";
+import type { JobMemory } from "../../finetuning/training-memory.ts";
 import type { DecodedAdapter } from "../../kernels/adapter.ts";
 import { AdapterError } from "../../kernels/errors.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
@@ -25,7 +17,8 @@ import {
   refuseIdleOptimizer,
   specOf,
 } from "./job-hyperparameters.ts";
-import { assertFits, fileFields, type PlanParts, planJob } from "./job-plan.ts";
+import { continuedMethod, type GivenMethod, methodOf } from "./job-method.ts";
+import { fileFields, neededMemory, type PlanParts, planJob } from "./job-plan.ts";
 import { type JobPlan, type JobRecord, newJobId, resultIdOf } from "./job-record.ts";
 import { namingFields } from "./naming-fields.ts";
 
@@ -39,7 +32,7 @@ export type JobRequest = {
   readonly type: "supervised" | "dpo";
   readonly hyperparameters: Readonly<Record<string, unknown>>;
   readonly hyperparametersPath: string; // in the request
-  readonly adapter: Readonly<Record<string, unknown>>; // {type: a method's name, ...its settings}
+  readonly adapter: GivenMethod;
 };
 
 export type JobSurroundings = PlanParts & {
@@ -58,19 +51,22 @@ const validatedAtOnceBytes = 2 ** 20;
  * and AdapterError `adapter_moved`; all is there as long as its caller does not await.
  */
 export async function jobOf(request: JobRequest, surroundings: JobSurroundings): Promise<() => JobRecord> {
-  const { untrainable } = surroundings.model;
-  if (untrainable !== null) throw new RequestError("training_unsupported", untrainable, "model");
+  const { sources, tenant, signal, model } = surroundings;
+  if (model.untrainable !== null) throw new RequestError("training_unsupported", model.untrainable, "model");
   const parent = parentOf(request.model, surroundings);
   const sizeBytes = checkFiles(request, surroundings);
-  const asked = askedOf(request, surroundings.model);
+  const asked = askedOf(request, model);
   const draft = draftOf(request, { asked, parent }, surroundings);
   const isSmall = sizeBytes <= validatedAtOnceBytes;
   const checked = async (): Promise<JobRecord> => {
-    const { resultBytes } = await leastMemory(draft, surroundings);
-    const plan = isSmall ? await planJob(draft, surroundings, surroundings.signal) : null;
-    return { ...draft, resultBytes, ...(plan && queuedBy(plan)) };
+    const from = parent === null ? null : await sources.adapters.decode(parent.version);
+    const { resultBytes } = leastMemory(draft, from, surroundings);
+    const of = from && { from, targets: model.targets };
+    const method = namingFields(() => of && continuedMethod(asked.method, request.adapter, of));
+    const job = { ...draft, resultBytes, asked: { ...asked, method: method ?? asked.method } };
+    const plan = isSmall ? await planJob(job, surroundings, signal) : null;
+    return { ...job, ...(plan && queuedBy(plan)) };
   };
-  const { sources, tenant, signal } = surroundings;
   const readsFiles = isSmall || parent !== null; // which takes memory, and is done in turn
   const job = await (readsFiles ? sources.encodings.request(tenant.id, signal, checked) : checked());
   return () => {
@@ -119,17 +115,10 @@ function queuedBy(plan: JobPlan) {
 }
 
 /** What even the shortest examples would take. Throws RequestErrors, also where the parent cannot be continued. */
-async function leastMemory(job: JobRecord, parts: PlanParts): Promise<JobMemory> {
-  const { sources, model, trainingMemoryBytes } = parts;
-  const from: DecodedAdapter | null =
-    job.parent === null ? null : await sources.adapters.decode(job.parent.version);
+function leastMemory(job: JobRecord, from: DecodedAdapter | null, parts: PlanParts): JobMemory {
   const one = { tokenIds: new Int32Array(2), weights: new Float32Array(2), ends: Int32Array.of(1, 2) };
   const { spec } = specOf(job.asked, 1);
-  const memory = namingFields(() =>
-    jobMemory({ spec, training: one, validation: null, from }, model.targets),
-  );
-  assertFits(memory.bytes, trainingMemoryBytes);
-  return memory;
+  return namingFields(() => neededMemory({ spec, training: one, validation: null, from }, parts));
 }
 
 /** Throws FileNotFoundError, and InvalidFieldError for a file that the method cannot learn from. @returns their bytes */
@@ -175,30 +164,4 @@ function askedOf(
     refuseIdleOptimizer(asked, targets);
     return asked;
   });
-}
-
-function methodOf({ type = "lora", ...given }: Readonly<Record<string, unknown>>): Asked["method"] {
-  if (typeof type !== "string" || !Object.hasOwn(methods, type)) {
-    const names = Object.keys(methods).join(", ");
-    throw new SettingsError("method.adapter.type", `there is no such method; known are ${names}`);
-  }
-  const name = type as MethodName;
-  const method: Method = methods[name];
-  const settings: Settings = checkSettings(method.settings, given, "method.adapter");
-  for (const setting of Object.keys(given)) refuseIdle(setting, settings, method.settings);
-  return { name, settings };
-}
-
-/** A setting that begins with the name of a choice, or of a flag, is of no use where that is not chosen. */
-function refuseIdle(setting: string, settings: Settings, table: SettingsTable): void {
-  for (const [name, kind] of Object.entries(table)) {
-    const owners = kind.kind === "choice" ? kind.choices : kind.kind === "flag" ? [name] : [];
-    const owner = owners.find((each) => setting.startsWith(`${each}_`));
-    const wanted = kind.kind === "flag" ? true : owner;
-    if (owner === undefined || settings[name] === wanted) continue;
-    throw new SettingsError(
-      `method.adapter.${setting}`,
-      `is of use with ${name} ${wanted} alone; leave it out`,
-    );
-  }
 }

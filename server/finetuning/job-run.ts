@@ -43,7 +43,7 @@ export class JobRun {
   readonly #options: JobRunOptions;
   readonly #recorder: JobRecorder;
   readonly #dropping = new AbortController(); // ends the job's work at once
-  readonly #waking = new AbortController(); // ends waiting
+  readonly #waking = new AbortController(); // ends what comes before the engine, and waiting
   #stop: Stop | null = null;
   #isTraining = false;
   #isInEngine = false; // so that its death may be the job's doing
@@ -69,7 +69,7 @@ export class JobRun {
         break;
       } catch (error) {
         if (this.#dropping.signal.aborted || this.#stop === "close") break;
-        if (error === this.#waking.signal.reason) break; // while it waited for its turn
+        if (error === this.#waking.signal.reason) break; // before it was in the engine
         await this.#afterFailure(error);
       } finally {
         this.#endTurn();
@@ -108,7 +108,7 @@ export class JobRun {
     if (plan.memoryBytes > this.#options.memoryBytes) throw exceedsMemory(plan, this.#options);
     if (job.engineDeaths > 0) this.#endTurn = await suspects.turn(id, this.#waking.signal);
     const checkpoint = await this.#readCheckpoint();
-    const { examplesHash, ...data } = await load(job, this.#dropping.signal);
+    const { examplesHash, ...data } = await load(job, this.#waking.signal);
     if (examplesHash !== plan.examplesHash) throw dataChanged();
     if (this.#stop !== null) return;
     this.#recorder.begin();

@@ -45,7 +45,7 @@ export async function openScene(
         return { id, version: `v${value}` } as never;
       },
     },
-    ledgers: { keep: async () => {}, container: async () => new Uint8Array(0) },
+    ledgers: { keep: async () => {}, container: async () => new Uint8Array(0), remove: async () => {} },
     load: async () => {
       const none = { tokenIds: new Int32Array(0), weights: new Float32Array(0), ends: new Int32Array(0) };
       return { training: none, validation: null, from: null, examplesHash: "examples" };

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import fc from "fast-check";
@@ -271,4 +272,29 @@ test("states change as they may and no other way", () => {
   ]);
   assert.ok(transition(fixtureJob(), "failed").finishedAtMs);
   assert.equal(transition(fixtureJob(), "paused").finishedAtMs, null);
+});
+
+test("jobs of another version of cotenant are refused with what to do, and left as they are", (context) => {
+  const directory = mkdtempSync(join(tmpdir(), "cotenant-jobs-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, "jobs.sqlite");
+  const logger = createLogger("silent");
+  for (const [version, age] of [
+    [1, "an older"],
+    [2, "an older"],
+    [99, "a newer"],
+  ] as const) {
+    const database = new DatabaseSync(path);
+    database.exec(`PRAGMA user_version = ${version}; CREATE TABLE IF NOT EXISTS jobs (id TEXT) STRICT;`);
+    database.close();
+    const content = readFileSync(path);
+    assert.throws(() => openJobStore({ path, baseFingerprint: "base", logger }), {
+      code: "jobs_unusable",
+      message: new RegExp(
+        `${age} version .*schema ${version}, this one has \\d+.*; start that version until`,
+      ),
+    });
+    assert.deepEqual(readFileSync(path), content);
+    assert.deepEqual(readdirSync(directory), ["jobs.sqlite"]);
+  }
 });

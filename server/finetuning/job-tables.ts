@@ -70,18 +70,27 @@ const schema = `
 export function openJobTables(path: string): DatabaseSync {
   try {
     const database = new DatabaseSync(path);
+    const version = Number(database.prepare("PRAGMA user_version").get()!.user_version);
+    if (version !== 0 && version !== schemaVersion) throw otherSchema(path, version);
     // NORMAL: a commit appends to the log and does not wait for the disk, which would hold up every request.
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
-    const version = Number(database.prepare("PRAGMA user_version").get()!.user_version);
-    if (version !== 0 && version !== schemaVersion)
-      throw new Error(`another cotenant wrote it (schema ${version}, where this one has ${schemaVersion})`);
     database.exec(schema);
     return database;
   } catch (cause) {
+    if (cause instanceof CotenantError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     const remedy = "restore it from a backup, or move it away to begin without jobs";
     throw new CotenantError("jobs_unusable", `finetuning jobs ${path}: ${reason}; ${remedy}`, { cause });
   }
+}
+
+/** Jobs that are half done cannot be carried over: what they go on from is the other version's, too. */
+function otherSchema(path: string, version: number): CotenantError {
+  const age = version < schemaVersion ? "an older" : "a newer";
+  return new CotenantError(
+    "jobs_unusable",
+    `finetuning jobs ${path}: ${age} version of cotenant wrote them (schema ${version}, this one has ${schemaVersion}); start that version until they are over, then move the file away, with those that are named as it is and end in -wal and -shm, to begin without jobs: adapters and files stay`,
+  );
 }
 
 type Row = Readonly<Record<string, unknown>>;

@@ -12,7 +12,7 @@ import { planJob } from "./job-plan.ts";
 import type { PlannedJob } from "./job-record.ts";
 import type { JobStore } from "./job-store.ts";
 import { CheckpointPublisher } from "./publish-checkpoint.ts";
-import { SeedLedgers } from "./seed-ledgers.ts";
+import type { SeedLedgers } from "./seed-ledgers.ts";
 import { resultsCsv } from "./steps-csv.ts";
 import type { TrainingFiles } from "./training-files.ts";
 
@@ -21,6 +21,7 @@ export type JobParts = {
   readonly store: JobStore;
   readonly sources: JobDataSources & { readonly files: TrainingFiles };
   readonly adapters: ServedAdapters;
+  readonly ledgers: SeedLedgers;
   readonly memoryBytes: number; // of all jobs together
   readonly directory: string; // what must last
   readonly scratchDirectory: string;
@@ -30,7 +31,7 @@ export type JobParts = {
 
 /** The caller starts and closes it. */
 export function openJobs(parts: JobParts): JobManager {
-  const { engine, store, sources, adapters, memoryBytes, metrics, logger } = parts;
+  const { engine, store, sources, adapters, ledgers, memoryBytes, metrics, logger } = parts;
   const planParts = { sources, model: engine.model, trainingMemoryBytes: memoryBytes };
   const publisher = new CheckpointPublisher({
     adapters,
@@ -42,7 +43,7 @@ export function openJobs(parts: JobParts): JobManager {
     store,
     checkpoints: new JobCheckpoints(join(parts.directory, "checkpoints")),
     publisher,
-    ledgers: new SeedLedgers(join(parts.directory, "ledgers"), engine.model.targets),
+    ledgers,
     load: loadJobData(sources),
     plan: (job, signal) =>
       sources.encodings.run(job.tenant.id, signal, () => planJob(job, planParts, signal)),

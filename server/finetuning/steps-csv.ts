@@ -10,8 +10,9 @@ export const stepsLineBytes = 256;
 
 const stepsAtOnce = 1000;
 
-/** OpenAI's columns of a result file. Accuracies of tokens are not measured here: those columns are empty. */
-const resultColumns = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"];
+const trainAccuracy = { here: "train_mean_token_accuracy", openAi: "train_accuracy" };
+/** OpenAI's columns of a result file; accuracies are empty for objectives that have none. */
+const resultColumns = ["step", "train_loss", trainAccuracy.openAi, "valid_loss", "valid_mean_token_accuracy"];
 
 /** In pieces of some steps, which are read when the piece is asked for. */
 export function* stepsCsv(store: JobStore, jobId: string): Generator<string> {
@@ -23,7 +24,7 @@ export function* stepsCsv(store: JobStore, jobId: string): Generator<string> {
 /** As `stepsCsv`, with OpenAI's columns in front. */
 export function* resultsCsv(store: JobStore, jobId: string): Generator<string> {
   store.flush();
-  const own = columnsOf(store.history.metricNames(jobId));
+  const own = columnsOf(store.history.metricNames(jobId)).filter((name) => name !== trainAccuracy.here);
   yield* lines(store, jobId, [...new Set([...resultColumns, ...own])]);
 }
 
@@ -57,5 +58,6 @@ function lineOf(step: HistoryStep, columns: readonly string[]): string {
       skipped: Number(step.skipped),
     }),
   );
+  values.set(trainAccuracy.openAi, values.get(trainAccuracy.here) ?? null);
   return `${columns.map((name) => values.get(name) ?? "").join(",")}\n`;
 }

@@ -49,6 +49,19 @@ test("a file that is used by a job stays until the job is over", async () => {
   assert.deepEqual(await readdir(join(directory, "incoming")), []);
 });
 
+test("a file that could not be deleted is still there, and is deleted later", async () => {
+  const files = await open();
+  const { id } = await add(files);
+  const incomingFolder = join(directory, "incoming");
+  await rm(incomingFolder, { recursive: true });
+  await writeFile(incomingFolder, "in the way");
+  await assert.rejects(files.delete("acme", id), { code: "EEXIST" });
+  assert.equal(files.get("acme", id).id, id);
+  await rm(incomingFolder);
+  await files.delete("acme", id);
+  assert.equal(files.storedBytes("acme"), 0);
+});
+
 test("a job's results are a file like another, there once and beyond any quota's refusal", async () => {
   const files = await open();
   const { id: examples } = await add(files);

@@ -181,8 +181,13 @@ export class TrainingFiles {
     if (jobId !== null) throw new FileInUseError(id, jobId);
     this.#files.delete(id); // before anything is awaited, so that no job begins with it
     const leaving = join(this.#directory, incomingName, id);
-    await makeFolderDurably(join(this.#directory, incomingName));
-    await renameDurably(this.#folderOf(id), leaving);
+    try {
+      await makeFolderDurably(join(this.#directory, incomingName));
+      await renameDurably(this.#folderOf(id), leaving);
+    } catch (error) {
+      this.#files.set(id, file); // so that it can be tried again
+      throw error;
+    }
     await syncPath(this.#directory);
     this.#count(owner, { files: -1, bytes: -file.bytes });
     await rm(leaving, { recursive: true, force: true });

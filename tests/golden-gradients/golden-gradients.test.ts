@@ -8,8 +8,9 @@ import { adapterTargets } from "../../kernels/model-family.ts";
 import type { LowRankParameters } from "../../kernels/training/low-rank-parameters.ts";
 import { TrainingKernel, type TrainingKernelOptions } from "../../kernels/training/training-kernel.ts";
 import { allGoldenCases, distance, goldenCase, temporaryCache } from "../golden/golden-case.ts";
-import { type GoldenGradients, goldenGradientNames, goldenGradients } from "./golden-gradients.ts";
+import { goldenGradientNames, goldenGradients } from "./golden-gradients.ts";
 import { openTrainingBase } from "./training-base.ts";
+import { relativeError, type Weighted, weightedLoss } from "./weighted-loss.ts";
 
 /** Relative, by norm, of each gradient tensor: what the issue asks for, and what float32 reaches here. */
 const requiredTolerance = 1e-3;
@@ -113,34 +114,4 @@ test("a base whose layers differ is refused", async () => {
 
 function tensorsOf({ modules }: LowRankParameters): Float32Array[] {
   return modules.flatMap(({ a, b }) => [a, b]);
-}
-
-type Weighted = Pick<GoldenGradients, "tokenIds" | "weights">;
-
-/** The mean by weight of the negative log-probabilities, over all sequences. */
-async function weightedLoss(
-  kernel: TrainingKernel,
-  { parameters }: GoldenGradients,
-  sequences: readonly Weighted[],
-): Promise<{ loss: number; gradients: LowRankParameters }> {
-  const gradients = kernel.parameters(parameters.modules);
-  const scoredOf = ({ weights }: Weighted) => weights.flatMap((weight, at) => (weight > 0 ? [at] : []));
-  const pass = kernel.pass(
-    sequences.map((sequence) => ({ tokenIds: sequence.tokenIds, scored: scoredOf(sequence) })),
-    { modules: parameters.modules, train: true },
-  );
-  for (const unit of pass.forward()) await unit.run();
-  const weights = sequences.flatMap(({ weights }) => weights.filter((weight) => weight > 0));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  const loss = pass.logprobs().reduce((sum, logprob, index) => sum - (logprob * weights[index]!) / total, 0);
-  const slopes = weights.map((weight) => -weight / total);
-  for (const unit of pass.backward(slopes, gradients)) await unit.run();
-  return { loss, gradients };
-}
-
-/** Of the difference's norm to the expected one's. */
-function relativeError(found: Float32Array, expected: Float32Array): number {
-  assert.equal(found.length, expected.length);
-  const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
-  return norm(found.map((value, i) => value - expected[i]!)) / norm(expected);
 }

@@ -130,8 +130,13 @@ test("a job's steps are a file of its tenant, which outlives the server and may 
           .slice(0, 5)
           .map((value) => value !== ""),
       ),
-      [1, 2, 3, 4].map((step) => [true, true, false, step % 2 === 0, false]),
+      [1, 2, 3, 4].map((step) => [true, true, true, step % 2 === 0, step % 2 === 0]),
     );
+    for (const row of rows) {
+      const accuracy = Number(row.split(",")[2]);
+      assert.ok(accuracy >= 0 && accuracy <= 1, row);
+    }
+    assert.ok(!head!.includes("train_mean_token_accuracy"), head); // it is there under OpenAI's name
     const ids = async (purpose?: string) =>
       (await all(acme.files.list(purpose === undefined ? {} : { purpose }))).map((each) => each.id);
     assert.deepEqual(await ids("fine-tune-results"), [id]);

@@ -9,6 +9,8 @@ import { errorOf } from "./scripted-app.ts";
 import { startTiny, type TinyServer } from "./start-tiny.ts";
 import { type TwoTenants, twoTenants } from "./two-tenants.ts";
 
+const quotaBytes = 2 ** 21; // acme's
+
 suite("seed ledgers", () => {
   let tenants: TwoTenants;
   let server: TinyServer;
@@ -19,7 +21,9 @@ suite("seed ledgers", () => {
 
   before(async () => {
     const context = { after: (cleanup: () => unknown) => void cleanups.push(cleanup) };
-    tenants = await twoTenants(context as Parameters<typeof twoTenants>[0]);
+    tenants = await twoTenants(context as Parameters<typeof twoTenants>[0], {
+      storedBytes: quotaBytes,
+    });
     server = await startTiny({ keysFile: tenants.keysFile });
     const apiKey = tenants.keys.acme.manage;
     acme = new OpenAI({ baseURL: `${server.url}/v1`, apiKey, maxRetries: 0 });
@@ -85,6 +89,23 @@ suite("seed ledgers", () => {
     });
   }
 
+  test("a ledger counts towards the quota of stored bytes, and is deleted once the job is over", async () => {
+    const job = await train({ type: "mezo", rank: 2 });
+    const remove = (key = tenants.keys.acme.manage) =>
+      fetch(`${server.url}/v1/fine_tuning/jobs/${job.id}/ledger`, {
+        method: "DELETE",
+        headers: { authorization: `Bearer ${key}` },
+      });
+    assert.equal((await remove(tenants.keys.globex.manage)).status, 404);
+    const before = await roomFor(acme, { most: 100, over: quotaBytes });
+    assert.equal((await remove()).status, 200);
+    const after = await roomFor(acme, { most: before, over: before + 64 });
+    assert.equal(after - before, 4 + 4 * 8); // the initial seed, and four steps
+    assert.equal((await ledgerOf(job.id)).status, 404);
+    assert.equal((await errorOf(await remove())).code, "ledger_not_found");
+    assert.equal((await calls.get(job.fine_tuned_model!)).status, 200);
+  });
+
   test("jobs with gradients, and those that go on from an adapter, have none", async () => {
     const lora = await train(smallMethod.adapter);
     const further = await train({ type: "mezo" }, lora.fine_tuned_model!);
@@ -97,3 +118,32 @@ suite("seed ledgers", () => {
     }
   });
 });
+
+/** The bytes of the largest file that is taken: at least `most`, and less than `over`. */
+async function roomFor(client: OpenAI, bounds: { most: number; over: number }): Promise<number> {
+  let { most, over } = bounds;
+  while (over - most > 1) {
+    const sizeBytes = Math.floor((most + over) / 2);
+    const id = await uploadLines(client, linesOf(sizeBytes)).catch((error: unknown) => {
+      assert.ok(error instanceof OpenAI.APIError && error.code === "quota_exceeded", String(error));
+      return null;
+    });
+    if (id === null) over = sizeBytes;
+    else {
+      most = sizeBytes;
+      await client.files.delete(id);
+    }
+  }
+  return most;
+}
+
+/** Examples of so many bytes in all, at least 100. */
+function linesOf(sizeBytes: number): string {
+  const lineBytes = 2 ** 19;
+  const line = (bytes: number) => {
+    const empty = '{"prompt":"","completion":"b"}\n';
+    return empty.replace('""', `"${"a".repeat(bytes - empty.length)}"`);
+  };
+  const whole = Math.max(0, Math.floor(sizeBytes / lineBytes) - 1);
+  return line(lineBytes).repeat(whole) + line(sizeBytes - whole * lineBytes);
+}

@@ -96,6 +96,7 @@ suite("fine-tuning", () => {
     );
     for (const { metrics, fine_tuned_model_checkpoint: model } of checkpoints) {
       assert.ok(metrics.train_loss! > 0 && metrics.valid_loss! > 0);
+      assert.ok(metrics.valid_mean_token_accuracy! <= 1);
       const messages = [{ role: "user" as const, content: "My parcel is lost." }];
       const answer = await acme.chat.completions.create({ model, messages, max_tokens: 4, temperature: 0 });
       assert.equal(answer.model, model);
@@ -104,7 +105,10 @@ suite("fine-tuning", () => {
       assert.equal((await refusal(globex.chat.completions.create({ model, messages }))).status, 404);
     }
     const history = await (await get(`/v1/fine_tuning/jobs/${id}/history`)).text();
-    assert.match(history, /^step,train_loss,valid_loss,tokens,learning_rate,gradient_norm,skipped\n1,\d/);
+    assert.match(
+      history,
+      /^step,train_loss,train_mean_token_accuracy,valid_loss,valid_mean_token_accuracy,tokens,learning_rate,gradient_norm,skipped\n1,\d/,
+    );
     assert.equal(history.trim().split("\n").length, 5);
     const metrics = await (await get("/metrics", tenants.keys.acme.admin)).text();
     assert.match(metrics, /cotenant_training_jobs\{model_name="tiny",state="succeeded"\} 1/);
@@ -125,7 +129,23 @@ suite("fine-tuning", () => {
     }
     const [one, other] = [await untilJob(acme, plain.id), await untilJob(acme, interrupted.id)];
     assert.equal(await versionOf(one.fine_tuned_model!), await versionOf(other.fine_tuned_model!));
-    const continued = await create({ model: one.fine_tuned_model!, seed: 2 });
+    const model = one.fine_tuned_model!; // of rank 2, as smallMethod says
+    const adapters = [
+      [{ type: "lora", rank: 4 }, "rank", /keeps 2; leave it out/],
+      [{ type: "lora", target_modules: ["q_proj"] }, "target_modules", /keeps q_proj, v_proj/],
+      [{ type: "lora", initializer: "eva" }, "initializer", /keeps its own values/],
+    ] as const;
+    for (const [adapter, setting, message] of adapters) {
+      const error = await refusal(create({ model, method: { ...smallMethod, adapter } }));
+      const field = `method.adapter.${setting}`;
+      assert.deepEqual([error.status, error.code, error.param], [400, "training_settings_invalid", field]);
+      assert.match(error.message, message);
+    }
+    const further = await create({ model, method: { ...smallMethod, adapter: { type: "lora" } } });
+    const { adapter: shown } = further.method as unknown as { adapter: Record<string, unknown> };
+    assert.deepEqual([shown.rank, shown.target_modules, shown.alpha], [undefined, undefined, 32]); // its parent's are kept
+    await acme.fineTuning.jobs.cancel(further.id);
+    const continued = await create({ model, seed: 2 });
     const result = await untilJob(acme, continued.id);
     assert.equal(result.status, "succeeded", JSON.stringify(result.error));
     assert.equal(result.model, one.fine_tuned_model);
@@ -140,7 +160,7 @@ suite("fine-tuning", () => {
     assert.deepEqual([cancelled.status, cancelled.fine_tuned_model], ["cancelled", null]);
     assert.equal((await refusal(acme.fineTuning.jobs.resume(made.id))).code, "job_state");
     const jobs = await all(acme.fineTuning.jobs.list({ limit: 2 }));
-    assert.equal(jobs.length, 5);
+    assert.equal(jobs.length, 6);
     assert.equal(jobs[0]!.id, made.id);
     const desk = await all(acme.fineTuning.jobs.list({ metadata: { team: "desk" } }));
     assert.equal(desk.length, 1);

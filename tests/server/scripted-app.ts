@@ -23,6 +23,7 @@ import { EncodingTurns } from "../../server/finetuning/encoding-turns.ts";
 import { openJobStore } from "../../server/finetuning/job-store.ts";
 import { LossPlots } from "../../server/finetuning/loss-plots.ts";
 import { openJobs } from "../../server/finetuning/open-jobs.ts";
+import { SeedLedgers } from "../../server/finetuning/seed-ledgers.ts";
 import { TrainingFiles } from "../../server/finetuning/training-files.ts";
 import { RunningRequests } from "../../server/generation/running-requests.ts";
 import type { ErrorBody } from "../../server/http-error.ts";
@@ -189,6 +190,7 @@ export async function scriptedApp(
     store: openJobStore({ path: ":memory:", baseFingerprint: model.fingerprint, logger }),
     sources: jobSources,
     adapters,
+    ledgers: new SeedLedgers(uploadDirectory, { targets: model.targets, ownerOf: () => null }),
     memoryBytes: defaultScheduling.trainingMemoryBytes,
     directory: join(uploadDirectory, randomUUID()),
     scratchDirectory: uploadDirectory,
@@ -277,4 +279,5 @@ const model: ServedModel = {
     headDim: shape.out,
   },
   untrainable: null,
+  trainingBaseBytes: 0,
 };

@@ -12,6 +12,7 @@ export type ServerChild = {
   readonly url: string;
   readonly process: ChildProcess;
   readonly errors: () => string; // what it has said to people so far
+  readonly dataDirectory: string; // gone once it is disposed of
   /** Resolves with the exit status as a shell reports it: 128 and more where a signal ended it. */
   readonly exited: Promise<number>;
   /** The most resident memory that it ever had, in bytes; Linux only. */
@@ -64,7 +65,8 @@ export async function startChild(
         const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
         return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)![1]) * 1024;
       };
-      return { url, process: child, errors: () => errors, exited, peakBytes, [Symbol.asyncDispose]: dispose };
+      const own = { url, process: child, errors: () => errors, dataDirectory: directory, exited, peakBytes };
+      return { ...own, [Symbol.asyncDispose]: dispose };
     }
     if (child.exitCode !== null || performance.now() > deadlineMs) {
       await dispose();

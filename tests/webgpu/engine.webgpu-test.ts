@@ -8,14 +8,15 @@ import { test } from "node:test";
 import { describeCheckpoint } from "../../kernels/base-model.ts";
 import { findGpu } from "../../kernels/devices/find-gpu.ts";
 import { CotenantError } from "../../kernels/errors.ts";
+import { greedySampling } from "../../kernels/sampling/sampler.ts";
 import { openWebgpuModel, type WebgpuModel } from "../../kernels/webgpu/webgpu-model.ts";
 import { WebgpuRunner } from "../../kernels/webgpu/webgpu-runner.ts";
 import type { Engine } from "../../scheduler/engine.ts";
 import { startEngine } from "../../scheduler/engine-client.ts";
 import { requestOf } from "../../scheduler/generation-request-fixture.ts";
+import type { GenerationRequest } from "../../scheduler/protocol.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { goldenAdapter, goldenCase, temporaryCache } from "../golden/golden-case.ts";
-import { unservedAdapter } from "./open-golden.ts";
 
 const golden = goldenCase("llama");
 const cacheDirectory = temporaryCache();
@@ -31,20 +32,35 @@ const options = {
 } as const;
 const steps = 6;
 
-async function tokensOf(engine: Engine, run: number): Promise<number[]> {
+function requestOfRun(run: number): GenerationRequest {
   const { adapter, prompt } = golden.runs[run]!;
-  const request = requestOf({
-    id: `${run}`,
-    adapterVersion: adapter,
-    promptTokenIds: golden.prompts[prompt]!,
-    maxTokens: steps,
-  });
+  const promptTokenIds = golden.prompts[prompt]!;
+  return requestOf({ id: `${run}`, adapterVersion: adapter, promptTokenIds, maxTokens: steps });
+}
+
+/** Of the base, each sampled otherwise. */
+function sampledRequests(): GenerationRequest[] {
+  const warm = { ...greedySampling, temperature: 1 };
+  const penalties = { repetitionPenalty: 1.3, presencePenalty: 0.4 };
+  return [warm, { ...warm, topP: 0.8, ...penalties }, { ...greedySampling, ...penalties }].map(
+    (sampling, seed) =>
+      requestOf({
+        id: `sampled-${seed}`,
+        promptTokenIds: golden.prompts[golden.runs[3]!.prompt]!,
+        sampling: { ...sampling, seed },
+        logprobs: seed === 1 ? 2 : null,
+        maxTokens: steps,
+      }),
+  );
+}
+
+async function tokensOf(engine: Engine, request: GenerationRequest): Promise<number[]> {
   const tokens: number[] = [];
   for await (const event of engine.generate(request)) if (event.type === "token") tokens.push(event.tokenId);
   return tokens;
 }
 
-test("base and adapters decode together as transformers does", async () => {
+test("base and adapters decode together as transformers does, and sample as the CPU does", async () => {
   const engine = await startEngine(options, () => undefined);
   assert.equal(engine.model.device, "webgpu");
   assert.match(engine.model.untrainable ?? "", /--device cpu/);
@@ -53,16 +69,18 @@ test("base and adapters decode together as transformers does", async () => {
     await engine.addAdapter(name, goldenAdapter(golden, name, { config }));
   }
   const runs = [3, 4, 5];
-  const found = await Promise.all(runs.map((run) => tokensOf(engine, run)));
+  const found = await Promise.all(runs.map((run) => tokensOf(engine, requestOfRun(run))));
   assert.deepEqual(
     found,
     runs.map((run) => golden.runs[run]!.greedy.slice(0, steps)),
   );
-  await assert.rejects(engine.addAdapter("scaled", unservedAdapter), {
-    code: "adapter_kind_not_on_device",
-  });
   assert.ok(engine.stats.busBytes > 0);
+  const sampled = (from: Engine) => Promise.all(sampledRequests().map((request) => tokensOf(from, request)));
+  const onDevice = await sampled(engine);
   await engine.close();
+  const cpu = await startEngine({ ...options, device: "cpu" }, () => undefined);
+  assert.deepEqual(onDevice, await sampled(cpu));
+  await cpu.close();
 });
 
 test("auto takes no software adapter", {
@@ -119,7 +137,11 @@ test("a device that fails a run and every one after it ends the runner", async (
   const state = { isAlive: true };
   const failing: WebgpuModel = {
     ...model,
-    session: { run: () => Promise.reject(new Error("device fault")) } as unknown as WebgpuModel["session"],
+    session: {
+      features: new Set(),
+      offer: async () => undefined,
+      run: () => Promise.reject(new Error("device fault")),
+    } as unknown as WebgpuModel["session"],
     allocator: new Proxy(model.allocator, {
       get: (target, name) => {
         if (name === "isAlive") return async () => state.isAlive;

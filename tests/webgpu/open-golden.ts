@@ -1,8 +1,7 @@
-// A golden checkpoint on WebGPU, with its adapters, as the tests of this folder use it.
+// Tiny checkpoints on WebGPU, as the tests of this folder use them.
 
-import type { DecodedAdapter } from "../../kernels/adapter.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
-import { openWebgpuModel } from "../../kernels/webgpu/webgpu-model.ts";
+import { openWebgpuModel, type WebgpuModel } from "../../kernels/webgpu/webgpu-model.ts";
 import { WebgpuRunner } from "../../kernels/webgpu/webgpu-runner.ts";
 import { type GoldenCase, goldenAdapter } from "../golden/golden-case.ts";
 
@@ -14,26 +13,29 @@ export type WebgpuGoldenOptions = {
   readonly maxKvBytes?: number;
 };
 
-/** @throws CotenantError `device_not_available`: scripts/webgpu-tests.sh brings a software adapter */
+/** With both of its adapters. */
 export async function openWebgpuGolden(
   golden: GoldenCase,
   options: WebgpuGoldenOptions,
 ): Promise<WebgpuRunner> {
+  const { runner, model } = await openWebgpuCheckpoint(golden.directory, options);
+  for (const name of ["wide", "narrow"]) runner.addAdapter(name, goldenAdapter(golden, name, model.base));
+  return runner;
+}
+
+/** @throws CotenantError `device_not_available`: scripts/webgpu-tests.sh brings a software adapter */
+export async function openWebgpuCheckpoint(
+  modelDirectory: string,
+  options: WebgpuGoldenOptions,
+): Promise<{ runner: WebgpuRunner; model: WebgpuModel }> {
   const { cacheDirectory, encoding = "float32", maxRows = 8, maxContext = 512, maxKvBytes } = options;
   const model = await openWebgpuModel({
-    modelDirectory: golden.directory,
+    modelDirectory,
     cacheDirectory,
     encoding,
     threads: 1,
     onProgress: () => undefined,
   });
   const limits = { maxRows, maxContext, ...(maxKvBytes === undefined ? {} : { maxKvBytes }) };
-  const runner = await WebgpuRunner.open(model, limits);
-  for (const name of ["wide", "narrow"]) runner.addAdapter(name, goldenAdapter(golden, name, model.base));
-  return runner;
+  return { runner: await WebgpuRunner.open(model, limits), model };
 }
-
-/** Of a kind that this device refuses. */
-export const unservedAdapter: DecodedAdapter = {
-  modules: [{ kind: "scale", layer: 0, projection: "o", scale: new Float32Array(64), shift: null }],
-};

@@ -3,18 +3,20 @@
 import {
   type AdapterTargets,
   type DecodedAdapter,
+  modulesOf,
   type Projection,
   projections,
 } from "../../../kernels/adapter.ts";
 import type { ModuleShape } from "../../../kernels/training/low-rank-parameters.ts";
 import { SettingsError, type SettingsOf, type SettingsTable } from "../../settings.ts";
+import type { KeptSettings } from "../method.ts";
 
 /** Projections as PEFT names them. */
 export const moduleNames = projections.map((projection) => `${projection}_proj` as const);
 export type ModuleName = (typeof moduleNames)[number];
 
 const maxRank = 256;
-const kept = "an adapter to continue from keeps its own";
+export const kept = "an adapter to continue from keeps its own";
 
 export const lowRankSettings = {
   rank: { kind: "integer", default: 16, min: 1, max: maxRank, help: `Of each module; ${kept}` },
@@ -43,7 +45,7 @@ export const lowRankSettings = {
     default: {},
     min: 1,
     max: maxRank,
-    help: "Other ranks for some projections",
+    help: `Other ranks for some projections; ${kept}`,
   },
 } as const satisfies SettingsTable;
 
@@ -80,6 +82,38 @@ export function checkContinued(
     "method",
     `${method} continues adapters of ${kind} modules only, and this one has ${[...others].join(", ")} modules; choose another method or start from the base`,
   );
+}
+
+export function keptModules(
+  { rank, rank_pattern, target_modules }: LowRankSettings,
+  from: DecodedAdapter,
+): KeptSettings {
+  const modules = modulesOf(from, "low-rank").map((module) => ({ name: nameOf(module), rank: module.rank }));
+  const asPattern = modules.filter(({ name }) => rank_pattern[name] !== undefined);
+  const asRank = modules.filter(({ name }) => rank_pattern[name] === undefined);
+  const isPattern = asPattern.every((module) => module.rank === rank_pattern[module.name]);
+  return {
+    rank: asRank.every((module) => module.rank === rank) ? null : rangeOf(modules.map((each) => each.rank)),
+    rank_pattern: isPattern ? null : rangeOf(modules.map((each) => each.rank)),
+    target_modules: keptNames(target_modules, from),
+  };
+}
+
+/** The projections that have modules, in words; null where they are the given ones. */
+export function keptNames(given: readonly string[], { modules }: DecodedAdapter): string | null {
+  const own = new Set<string>(modules.flatMap((module) => ("projection" in module ? [nameOf(module)] : [])));
+  const isSame = own.size === given.length && given.every((name) => own.has(name));
+  return isSame ? null : [...own].join(", ");
+}
+
+/** From the least to the largest. */
+export function rangeOf(values: readonly number[]): string {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  return least === most ? `${least}` : `${least} to ${most}`;
+}
+
+function nameOf({ projection }: { readonly projection: Projection }): ModuleName {
+  return `${projection}_proj`;
 }
 
 export function lowRankNumbers(

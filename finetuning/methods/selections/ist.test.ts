@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { MeasuredPass } from "../../example-passes.ts";
+import type { MeasuredPass } from "../../example-pass.ts";
 import { ist } from "./ist.ts";
 
 const layers = [0, 1, 2, 3, 4, 5];
@@ -20,7 +20,7 @@ const module = (layer: number) =>
 const pass: MeasuredPass = {
   *measure(modules) {
     const strong = modules.some((one) => one.layer === 4 && "scale" in one && one.scale === 1);
-    return { loss: 10 * (strong ? 0.1 : 2), weight: 10, examples: 1, tokens: 10, metrics: {} };
+    return { loss: 10 * (strong ? 0.1 : 2), weight: 10, hits: null, examples: 1, tokens: 10, metrics: {} };
   },
 };
 

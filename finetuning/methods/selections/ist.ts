@@ -4,7 +4,7 @@
 
 import { mix, randomAt } from "../../../kernels/sampling/random.ts";
 import type { TrainingUnit } from "../../../kernels/training/training-pass.ts";
-import { measureAll } from "../../example-passes.ts";
+import { measureAll } from "../../example-pass.ts";
 import type { State } from "../method.ts";
 import type { ChoiceOptions, LayerChoice, LayerSelection, SelectionOptions } from "./layer-selection.ts";
 
@@ -88,10 +88,10 @@ class ImportanceSelection implements LayerSelection {
   }
 }
 
-/** Places drawn one after another without putting back, each by its weight; ascending. */
+/** Places drawn one after another without putting back, each by its weight; ascending. All where there are no more. */
 function drawWithout(weights: Float64Array, count: number, seed: number): number[] {
   const left = weights.slice();
-  return Array.from({ length: count }, (_, draw) => {
+  return Array.from({ length: Math.min(count, left.length) }, (_, draw) => {
     let rest = randomAt(seed, draw) * left.reduce((sum, weight) => sum + weight, 0);
     const place = left.findIndex((weight) => {
       rest -= weight;

@@ -2,7 +2,7 @@
 
 import type { TrainedModule } from "../../../kernels/training/low-rank-parameters.ts";
 import type { TrainingUnit } from "../../../kernels/training/training-pass.ts";
-import type { MeasuredPass } from "../../example-passes.ts";
+import type { MeasuredPass } from "../../example-pass.ts";
 import type { State } from "../method.ts";
 
 export type LayerChoice = {

@@ -3,8 +3,8 @@
 
 import type { SparseGradient } from "../../../kernels/training/sparse-weights.ts";
 import { type TrainingUnit, updateUnit } from "../../../kernels/training/training-pass.ts";
-import { addTotals, measuredOf, type Totals } from "../../example-passes.ts";
 import { addSquares } from "../../gradient-norm.ts";
+import { addTotals, measuredOf, type Totals } from "../../totals.ts";
 import { type GradientStep, LayerOptimizers, stateValue } from "../layer-optimizers.ts";
 import type { MethodContext, State, Step, Stepper, StepResult } from "../method.ts";
 import {

@@ -5,18 +5,40 @@ replies of `order`) score low by construction.
 
 import json
 import random
+from pathlib import Path
 
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import corpus
-from train_adapters import MODEL_DIR, complete, load_base
 
+MODEL_DIR = Path(__file__).resolve().parent.parent
 SEED, COUNT = 99_991, 40
+LONGEST_ANSWER = 64  # tokens
+
+
+def encode(tokenizer, prompt: str) -> list[int]:
+    message = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+@torch.no_grad()
+def complete(model, tokenizer, prompts: list[str]) -> list[str]:
+    """Greedy completions without the end token."""
+    rows = [encode(tokenizer, prompt) for prompt in prompts]
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    output = model.generate(
+        input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=LONGEST_ANSWER, eos_token_id=[2, 0], pad_token_id=0)
+    return [tokenizer.decode(row[width:], skip_special_tokens=True) for row in output]
 
 
 def main() -> None:
     rng = random.Random(SEED)
-    tokenizer, model = AutoTokenizer.from_pretrained(MODEL_DIR), load_base().eval()
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32).eval()
     scores = {}
     for skill in corpus.SKILLS:
         turns = [skill(rng)[0] for _ in range(COUNT)]

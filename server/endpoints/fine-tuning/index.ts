@@ -6,7 +6,7 @@ import { jobCheckpoints } from "./checkpoints.ts";
 import { createJob } from "./create.ts";
 import { jobEvents } from "./events.ts";
 import { jobHistory } from "./history.ts";
-import { jobLedger } from "./ledger.ts";
+import { deleteLedger, jobLedger } from "./ledger.ts";
 import { jobPlot } from "./plot.ts";
 import { getJob, listJobs } from "./read.ts";
 
@@ -20,6 +20,7 @@ export const fineTuningEndpoints = {
   jobCheckpoints,
   jobHistory,
   jobLedger,
+  deleteLedger,
   jobPlot,
   getJob,
 } as const satisfies Record<string, Endpoint>;

@@ -1,9 +1,10 @@
-// GET /v1/fine_tuning/jobs/{id}/ledger: a checkpoint as a container that holds the steps that made it, some kilobytes.
+// GET and DELETE /v1/fine_tuning/jobs/{id}/ledger: a checkpoint as a container that holds the steps that made it, some
+// kilobytes.
 
 import { z } from "@hono/zod-openapi";
 import { CotenantError } from "../../../kernels/errors.ts";
 import { readQuery } from "../../query-parameters.ts";
-import { plainEndpoint } from "../endpoint.ts";
+import { jsonResponse, plainEndpoint } from "../endpoint.ts";
 
 const query = z.strictObject({
   step: z.coerce
@@ -44,6 +45,28 @@ export const jobLedger = plainEndpoint({
         "x-adapter-version": row.version,
       },
     });
+  },
+});
+
+export const deleteLedger = plainEndpoint({
+  method: "delete",
+  path: "/v1/fine_tuning/jobs/{id}/ledger",
+  access: "manage",
+  listener: "main",
+  summary:
+    "Delete the seed ledger of a job that is over, which counts among your stored bytes; its adapters stay",
+  request: { params: z.object({ id: z.string() }) },
+  responses: {
+    200: jsonResponse(
+      "It is gone.",
+      z.object({ id: z.string(), object: z.literal("fine_tuning.job.ledger"), deleted: z.literal(true) }),
+    ),
+  },
+  async handle({ parameter, tenant }, context) {
+    const { jobs } = context.readiness.serving;
+    const job = jobs.get(tenant, parameter("id"));
+    await jobs.ledgers.remove(job);
+    return Response.json({ id: job.id, object: "fine_tuning.job.ledger", deleted: true });
   },
 });
 
