@@ -5,6 +5,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { projections } from "../kernels/adapter.ts";
 import { bareDecode, barePrefill, openBare } from "./bench/bare-side.ts";
 import type { BenchSetting, Round } from "./bench/bench-setting.ts";
 import { engineDecode, enginePrefill, openEngine } from "./bench/engine-side.ts";
@@ -19,7 +20,8 @@ npm run bench -- --guard [--update]
 
   --rows N       sequences in the batch (8)
   --adapters K   how many different adapters; row i uses adapter i mod K; 0 = base alone (0)
-  --rank R       of the adapters, on all projections (16)
+  --rank R       of the adapters (16)
+  --targets T    what the adapters change: some of q,k,v,o,gate,up,down (all)
   --past N       prompt tokens (100, so that a round stays within one KV bucket); for prefill, the prompt that is
                  measured (256)
   --steps N      measured decode steps per round (24)
@@ -57,6 +59,7 @@ async function measure(bench: Bench): Promise<void> {
       rows: bench.rows,
       adapters: bench.adapters,
       rank: bench.adapters === 0 ? null : bench.rank,
+      targets: bench.adapters === 0 ? null : bench.projections.join(),
       past: bench.past,
       engine: median(engineRounds),
       bareSession: median(bareRounds),
@@ -96,6 +99,7 @@ function readCommandLine(): Command {
       rows: { type: "string", default: "8" },
       adapters: { type: "string", default: "0" },
       rank: { type: "string", default: "16" },
+      targets: { type: "string", default: projections.join() },
       past: { type: "string" },
       steps: { type: "string", default: "24" },
       rounds: { type: "string", default: "5" },
@@ -119,12 +123,19 @@ function readCommandLine(): Command {
     console.error(`--${name} must be a whole number of at least ${least}\n\n${usage}`);
     process.exit(2);
   };
+  const named = values.targets.split(",");
+  const chosen = projections.filter((projection) => named.includes(projection));
+  if (chosen.length !== named.length) {
+    console.error(`--targets must be some of ${projections.join()}\n\n${usage}`);
+    process.exit(2);
+  }
   const bench: Bench = {
     kind,
     model: values.model,
     rows: whole("rows", 1),
     adapters: whole("adapters", 0),
     rank: whole("rank", 1),
+    projections: chosen,
     past: Number(values.past ?? (kind === "decode" ? 100 : 256)),
     steps: whole("steps", 1),
     rounds: whole("rounds", 1),

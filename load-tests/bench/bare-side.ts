@@ -5,8 +5,7 @@ import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
 import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
 import { TokenPairs } from "../../kernels/cpu/token-pairs.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
-import { randomAdapter } from "../../kernels/random-adapter.ts";
-import { type BenchSetting, promptOf, type Round, versionOf, versionsOf } from "./bench-setting.ts";
+import { adaptersOf, type BenchSetting, promptOf, type Round, versionOf } from "./bench-setting.ts";
 
 export type BareSide = {
   readonly runner: CpuRunner;
@@ -31,8 +30,8 @@ export function openBase(setting: BenchSetting, profilePrefix?: string): Promise
 export async function openBare(setting: BenchSetting, profilePrefix?: string): Promise<BareSide> {
   const base = await openBase(setting, profilePrefix);
   const runner = new CpuRunner(base, { maxRows: setting.rows, maxContext: base.config.maxPositions });
-  for (const [index, version] of versionsOf(setting).entries()) {
-    runner.addAdapter(version, randomAdapter(adapterTargets(base.config), setting.rank, index));
+  for (const [version, adapter] of adaptersOf(setting, adapterTargets(base.config))) {
+    runner.addAdapter(version, adapter);
   }
   const pairs = new TokenPairs(base);
   return {

@@ -1,5 +1,7 @@
 // What the benches of kernels/ and the engine run: rows, adapters, prompts. Both sides of a bench get the same.
 
+import type { AdapterTargets, DecodedAdapter, Projection } from "../../kernels/adapter.ts";
+import { randomAdapter } from "../../kernels/random-adapter.ts";
 import { greedySampling } from "../../kernels/sampling/sampler.ts";
 import type { GenerationRequest, Quantization } from "../../scheduler/protocol.ts";
 
@@ -11,6 +13,7 @@ export type BenchSetting = {
   readonly rows: number;
   readonly adapters: number; // row i uses adapter i mod adapters; 0 = base alone
   readonly rank: number;
+  readonly projections: readonly Projection[]; // that the adapters change
   readonly past: number; // tokens of a prompt
   readonly steps: number; // decode steps that are measured
 };
@@ -22,8 +25,17 @@ export type Round = {
   readonly outside: number; // share of the loop's time that the session did not run
 };
 
-export function versionsOf({ adapters }: BenchSetting): string[] {
-  return Array.from({ length: adapters }, (_, index) => `adapter-${index}`);
+/** The adapters by version. */
+export function adaptersOf(setting: BenchSetting, targets: AdapterTargets): Map<string, DecodedAdapter> {
+  return new Map(
+    Array.from({ length: setting.adapters }, (_, index) => {
+      const { modules } = randomAdapter(targets, setting.rank, index);
+      const wanted = modules.filter(
+        (module) => "projection" in module && setting.projections.includes(module.projection),
+      );
+      return [`adapter-${index}`, { modules: wanted }];
+    }),
+  );
 }
 
 export function versionOf({ adapters }: BenchSetting, row: number): string | null {

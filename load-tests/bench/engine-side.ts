@@ -1,10 +1,9 @@
 // The engine with its thread, scheduler, sampling and messages on a bench's inputs.
 
-import { randomAdapter } from "../../kernels/random-adapter.ts";
 import type { Engine } from "../../scheduler/engine.ts";
 import { startEngine } from "../../scheduler/engine-client.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
-import { type BenchSetting, type Round, requestOf, versionsOf } from "./bench-setting.ts";
+import { adaptersOf, type BenchSetting, type Round, requestOf } from "./bench-setting.ts";
 
 export async function openEngine(setting: BenchSetting): Promise<Engine> {
   const engine = await startEngine(
@@ -20,8 +19,8 @@ export async function openEngine(setting: BenchSetting): Promise<Engine> {
     },
     () => undefined,
   );
-  for (const [index, version] of versionsOf(setting).entries()) {
-    await engine.addAdapter(version, randomAdapter(engine.model.targets, setting.rank, index));
+  for (const [version, adapter] of adaptersOf(setting, engine.model.targets)) {
+    await engine.addAdapter(version, adapter);
   }
   return engine;
 }

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { projections } from "../../kernels/adapter.ts";
 import { type GraphFeature, graphFeatures } from "../../kernels/adapter-sites.ts";
 import type { BenchSetting } from "../bench/bench-setting.ts";
 import { engineDecode, openEngine } from "../bench/engine-side.ts";
@@ -29,6 +30,7 @@ export async function measureFacts(): Promise<Facts> {
       rows: 4,
       adapters: 4,
       rank: 16,
+      projections,
       past: 130,
       steps: 24,
     };

@@ -4,6 +4,7 @@
 import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { projections } from "../../kernels/adapter.ts";
 import { describeCheckpoint } from "../../kernels/base-model.ts";
 import type { Quantization } from "../../scheduler/protocol.ts";
 import { CommandLine, fail } from "../../scripts/command-line.ts";
@@ -40,6 +41,7 @@ const setting: BenchSetting = {
   rows: kind === "prefill" ? 1 : commandLine.whole("rows", 8),
   adapters: commandLine.whole("adapters", 0),
   rank: commandLine.whole("rank", 16),
+  projections,
   past: kind === "prefill" ? prefillTokens : commandLine.whole("past", 100),
   steps: commandLine.whole("steps", 24),
 };

@@ -3,7 +3,9 @@
 
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
+import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { CommandLine, fail } from "../../scripts/command-line.ts";
+import { hyperparameters } from "../../server/finetuning/hyperparameters.ts";
 import { Side, type StepShape } from "./side.ts";
 
 const usage = `npm run bench:training -- --model DIR --python PATH [flags]
@@ -16,13 +18,12 @@ const usage = `npm run bench:training -- --model DIR --python PATH [flags]
   --steps N          of each (7)
   --dtype T          there: float32 or bfloat16 (float32)
   --quantization Q   of the base here: none, int8, int4 (none)
-  --window N         tokens of a unit here (256)
-  --kept-mib N       memory here for what is not recomputed (512)
-  --widened-mib N    memory here for layers, then a head, that stay in float32 (512)
+  --memory-mib N     --training-memory-bytes here, of which a job takes what the server's would (the server's default)
+  --window N         tokens of a unit here (the server's default)
   --cache-dir DIR    for the prepared base here (under the system's temporary directory)`;
 
 const names = ["model", "python", "lengths", "rank", "threads", "steps", "dtype", "quantization"];
-const commandLine = new CommandLine(usage, [...names, "window", "kept-mib", "widened-mib", "cache-dir"]);
+const commandLine = new CommandLine(usage, [...names, "memory-mib", "window", "cache-dir"]);
 const lengths = commandLine.string("lengths", "128,128,128,128").split(",").map(Number);
 if (!lengths.every((length) => Number.isInteger(length) && length > 1))
   fail("--lengths must be whole, over 1");
@@ -32,15 +33,14 @@ const shape: StepShape = {
   lengths,
   rank: commandLine.whole("rank", 16),
   threads: commandLine.whole("threads", 2),
-  windowTokens: commandLine.whole("window", 256),
-  keptBytes: commandLine.whole("kept-mib", 512) * 2 ** 20,
-  widenedBytes: commandLine.whole("widened-mib", 512) * 2 ** 20,
 };
 const dtype = commandLine.string("dtype", "float32");
 const steps = commandLine.whole("steps", 7);
 const largePages = join(import.meta.dirname, "../../server/large-pages.js"); // as the server starts itself
 const own = new Side(process.execPath, [largePages, join(import.meta.dirname, "own-step.ts")], {
   ...shape,
+  memoryBytes: commandLine.whole("memory-mib", defaultScheduling.trainingMemoryBytes / 2 ** 20) * 2 ** 20,
+  windowTokens: commandLine.whole("window", hyperparameters.window_tokens.default),
   encoding: quantization === "none" ? "float32" : quantization,
   cacheDirectory: commandLine.string("cache-dir", join(tmpdir(), "cotenant-bench-cache")),
 });
@@ -48,7 +48,7 @@ const peft = new Side(commandLine.string("python"), [join(import.meta.dirname, "
   ...shape,
   dtype,
 });
-await Promise.all([own.ready(), peft.ready()]);
+const [plan] = await Promise.all([own.ready(), peft.ready()]);
 for (let index = 0; index < steps; index++) {
   await own.step();
   await peft.step();
@@ -65,6 +65,10 @@ console.log(
   `${cpus()[0]?.model.trim()}, ${shape.threads} threads, load ${loadavg()[0]!.toFixed(1)}, rank ${shape.rank}, lengths ${lengths}`,
 );
 row(`cotenant (${quantization})`, own, `, longest unit ${own.longestUnitMs.toFixed(0)} ms`);
+const inMebibytes = (name: string) => `${(plan[name]! / 2 ** 20).toFixed(0)} MiB`;
+console.log(
+  `  windows of ${plan.windowTokens}; a job takes ${inMebibytes("jobBytes")}, keeps ${inMebibytes("keptBytes")}, has ${inMebibytes("widenedBytes")} for weights that stay widened`,
+);
 row(`PEFT (${dtype})`, peft);
 console.log(
   `${(peft.medianMs / own.medianMs).toFixed(2)} times as fast, ${(own.peakBytes / peft.peakBytes).toFixed(2)} of the peak memory`,

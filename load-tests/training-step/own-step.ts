@@ -1,18 +1,31 @@
 // This engine's side of bench.ts, in a process of its own so that its peak memory is known. Reads its shape from the
-// first argument (JSON), then for each line on stdin takes one step and answers with a line of JSON.
+// first argument (JSON), then for each line on stdin takes one step and answers with a line of JSON. Windows and memory
+// are those that the server gives a job of this shape which has the memory for finetuning to itself.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { largestWindow } from "../../finetuning/largest-window.ts";
+import { methods } from "../../finetuning/methods/index.ts";
+import { checkSettings } from "../../finetuning/settings.ts";
+import { spareMemory } from "../../finetuning/spare-memory.ts";
+import { trainingMemory } from "../../finetuning/training-memory.ts";
 import { projections } from "../../kernels/adapter.ts";
 import { openBaseModel } from "../../kernels/base-model.ts";
+import { adapterTargets } from "../../kernels/model-family.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
 import { randomAt } from "../../kernels/sampling/random.ts";
 import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
+import { specOf } from "../../server/finetuning/job-hyperparameters.ts";
 import type { StepShape } from "./side.ts";
 
-const shape: StepShape & { readonly encoding: MatrixEncoding; readonly cacheDirectory: string } = JSON.parse(
-  process.argv[2]!,
-);
+type OwnShape = StepShape & {
+  readonly encoding: MatrixEncoding;
+  readonly cacheDirectory: string;
+  readonly memoryBytes: number; // for finetuning
+  readonly windowTokens: number; // that are asked for
+};
+
+const shape: OwnShape = JSON.parse(process.argv[2]!);
 const { threads, lengths, rank } = shape;
 const base = await openBaseModel({
   modelDirectory: shape.model,
@@ -22,12 +35,11 @@ const base = await openBaseModel({
   onProgress: () => undefined,
 });
 await base.session.close(); // of the serving session: a training step does not need it
-const kernel = await TrainingKernel.open(base, {
-  threads,
-  windowTokens: shape.windowTokens,
-  keptBytes: shape.keptBytes,
-  widenedBytes: shape.widenedBytes,
-});
+const targets = adapterTargets(base.config);
+const windowTokens = Math.min(shape.windowTokens, largestWindow(targets));
+const kernel = await TrainingKernel.open(base, { threads, windowTokens });
+const plan = memoryPlan();
+kernel.spend(plan);
 const { layers, vocabSize } = base.config;
 const shapes = Array.from({ length: layers }, (_, layer) =>
   projections.map((projection) => ({ layer, projection, rank, scale: 1 })),
@@ -46,7 +58,7 @@ const sequences = lengths.map((length) => ({
 
 await step();
 writeFileSync("/proc/self/clear_refs", "5"); // the peak from here on: without loading
-console.log(JSON.stringify({ ready: true }));
+console.log(JSON.stringify({ windowTokens, ...plan }));
 for await (const _ of createInterface({ input: process.stdin })) {
   const start = performance.now();
   const unitMs = await step();
@@ -54,6 +66,25 @@ for await (const _ of createInterface({ input: process.stdin })) {
   console.log(JSON.stringify({ ms, peakBytes: peakBytes(), longestUnitMs: Math.max(...unitMs) }));
 }
 await kernel.close();
+
+/** As the trainer divides it. */
+function memoryPlan() {
+  const settings = checkSettings(methods.lora.settings, { rank }, "adapter");
+  const passTokens = lengths.reduce((sum, length) => sum + length, 0);
+  const { spec } = specOf(
+    {
+      path: "hyperparameters",
+      method: { name: "lora", settings },
+      objective: "cross-entropy",
+      seed: 1,
+      hyperparameters: { batch_size: lengths.length, pass_tokens: passTokens, window_tokens: windowTokens },
+    },
+    lengths.length,
+  );
+  const { bytes } = trainingMemory(spec, { targets, longestTokens: Math.max(...lengths) });
+  const keepableBytes = passTokens * kernel.keptBytesPerToken;
+  return { jobBytes: bytes, ...spareMemory(shape.memoryBytes, [{ bytes, backward: true, keepableBytes }]) };
+}
 
 async function step(): Promise<number[]> {
   const pass = kernel.pass(sequences, { modules: parameters.modules, train: true });

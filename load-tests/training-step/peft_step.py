@@ -46,7 +46,7 @@ def step() -> None:
 step()
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")  # the peak from here on: without loading
-print(json.dumps({"ready": True}), flush=True)
+print(json.dumps({}), flush=True)
 for _ in sys.stdin:
     start = time.perf_counter()
     step()

@@ -10,9 +10,6 @@ export type StepShape = {
   readonly lengths: readonly number[];
   readonly rank: number;
   readonly threads: number;
-  readonly windowTokens: number;
-  readonly keptBytes: number;
-  readonly widenedBytes: number;
 };
 
 type StepReport = { readonly ms: number; readonly peakBytes: number; readonly longestUnitMs?: number };
@@ -28,8 +25,9 @@ export class Side {
     this.#lines = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
   }
 
-  async ready(): Promise<void> {
-    await this.#line();
+  /** @returns what the side says of itself */
+  async ready(): Promise<Record<string, number>> {
+    return JSON.parse(await this.#line());
   }
 
   async step(): Promise<void> {
