@@ -6,8 +6,8 @@ import { CotenantError } from "../kernels/errors.ts";
 import type { SpareMemory } from "../kernels/training/training-kernel.ts";
 import type { TrainingUnit } from "../kernels/training/training-pass.ts";
 import type { JobEvent, JobProblem, JobStart } from "./job.ts";
-import { LiftedCounters } from "./lifted-counters.ts";
 import { type MemoryClaim, nextForMemory } from "./memory-turns.ts";
+import { ServedTime } from "./served-time.ts";
 import { spareMemory } from "./spare-memory.ts";
 import type { JobMemory } from "./training-memory.ts";
 
@@ -64,8 +64,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
   readonly #options: TrainerOptions<Kernel>;
   readonly #running = new Map<string, Entry>();
   readonly #waiting = new Map<string, Entry>(); // for memory, in the order in which they came
-  readonly #tenants = new LiftedCounters<string>(); // milliseconds over weight
-  readonly #jobs = new Map<string, LiftedCounters<string>>(); // milliseconds, of each tenant with a running job
+  readonly #served = new ServedTime(); // of those that run
   #kernel: Kernel | null = null;
   #spare: SpareMemory = { keptBytes: 0, widenedBytes: 0 };
   #closing: Promise<void> = Promise.resolve(); // of former kernels
@@ -115,7 +114,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     const entry = this.#running.get(id);
     if (entry === undefined || entry.untaken === 0) return;
     entry.untaken--;
-    if (entry.untaken === 0) this.#queue(entry);
+    if (entry.untaken === 0) this.#served.wait(entry.start);
   }
 
   /** The next unit of whoever was served least; the same one until it has run. Null where nobody has a turn. */
@@ -123,7 +122,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     let least: Entry | null = null;
     for (const entry of this.#running.values()) {
       if (entry.untaken > 0) continue;
-      if (least === null || this.#isServedLess(entry, least)) least = entry;
+      if (least === null || this.#served.isServedLess(entry.start, least.start)) least = entry;
     }
     if (least === null) return null;
     const entry = least;
@@ -153,7 +152,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     } catch (error) {
       entry.report(failureOf(error));
     }
-    this.#charge(entry, performance.now() - startMs);
+    this.#served.charge(entry.start, performance.now() - startMs);
     if (isOver) this.#leave(entry);
     else this.#admit(); // a pass may have ended that held memory
   }
@@ -171,7 +170,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
   /** A job with a checkpoint to be taken does not wait for turns, and earns no credit meanwhile. */
   #report(entry: Entry, event: JobEvent): void {
     if (event.type === "checkpoint") {
-      if (entry.untaken === 0) this.#unqueue(entry);
+      if (entry.untaken === 0) this.#served.stopWaiting(entry.start);
       entry.untaken++;
     }
     entry.report(event);
@@ -185,19 +184,6 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     entry.unit = value;
     if (value.kind !== before && value.kind === "forward") entry.keptBytes = this.#spare.keptBytes;
     return true;
-  }
-
-  #isServedLess({ start: one }: Entry, { start: other }: Entry): boolean {
-    if (one.tenant.id !== other.tenant.id) {
-      return this.#tenants.valueOf(one.tenant.id) < this.#tenants.valueOf(other.tenant.id);
-    }
-    const jobs = this.#jobs.get(one.tenant.id)!;
-    return jobs.valueOf(one.id) < jobs.valueOf(other.id);
-  }
-
-  #charge({ start: { id, tenant } }: Entry, ms: number): void {
-    this.#tenants.charge(tenant.id, ms / tenant.weight);
-    this.#jobs.get(tenant.id)!.charge(id, ms);
   }
 
   /** Memory that is spent on speed is given back for a job. */
@@ -215,7 +201,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
       this.#waiting.delete(next.id);
       for (const id of next.overtaken) this.#waiting.get(id)!.overtaken++;
       this.#running.set(next.id, entry);
-      this.#queue(entry);
+      this.#served.wait(entry.start);
     }
   }
 
@@ -229,29 +215,14 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     this.#kernel?.spend(this.#spare);
   }
 
-  /** From now on it waits for turns. */
-  #queue({ start: { id, tenant } }: Entry): void {
-    this.#tenants.wait(tenant.id);
-    const jobs = this.#jobs.get(tenant.id) ?? new LiftedCounters<string>();
-    this.#jobs.set(tenant.id, jobs);
-    jobs.wait(id);
-  }
-
-  #unqueue({ start: { id, tenant } }: Entry): void {
-    this.#tenants.stopWaiting(tenant.id);
-    this.#jobs.get(tenant.id)!.stopWaiting(id);
-  }
-
   #leave(entry: Entry): void {
     const { id, tenant } = entry.start;
     this.#waiting.delete(id);
     if (this.#running.delete(id)) {
       entry.opened?.units.return();
-      if (entry.untaken === 0) this.#unqueue(entry);
-      this.#jobs.get(tenant.id)!.values.delete(id);
+      if (entry.untaken === 0) this.#served.stopWaiting(entry.start);
       const isLast = [...this.#running.values()].every(({ start }) => start.tenant.id !== tenant.id);
-      if (isLast) this.#jobs.delete(tenant.id);
-      this.#tenants.forgetIdle();
+      this.#served.leave(entry.start, isLast);
     }
     this.#divide([...this.#running.values()]);
     this.#admit();

@@ -15,6 +15,7 @@ import { methods } from "./methods/index.ts";
 import type { Method, Prepared, StepResult } from "./methods/method.ts";
 import { schedules } from "./schedules/index.ts";
 import { rateFactor } from "./schedules/schedule.ts";
+import { measuredOf } from "./totals.ts";
 
 export type TrainingJobOptions = {
   readonly kernel: TrainingKernel;

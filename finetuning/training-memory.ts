@@ -114,7 +114,7 @@ export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOption
     return { bytes: Math.ceil(values + checkpoint + probes + tokens * bytesPerToken), bytesPerToken };
   }
   const gradients = floatBytes * (2 * trained + frozen);
-  const bytesPerToken = passBytesPerToken(targets);
+  const bytesPerToken = passBytesPerToken(targets) + readBytesPerToken(targets, trained);
   const window = unitBytes(targets, {
     tokens: Math.min(spec.windowTokens, tokens),
     keys: Math.min(longestTokens + spec.windowTokens, tokens),
@@ -134,6 +134,14 @@ function passBytesPerToken({ layers, hiddenSize, kvHeads, headDim }: AdapterTarg
   const keyValues = 2 * kvHeads * headDim;
   const lossRows = 3; // [scored, hidden] each
   return floatBytes * (layers * (hiddenSize + keyValues) + keyValues + (2 + lossRows) * hiddenSize);
+}
+
+/** What low-rank modules read of a token, at most: each rank has an input's and an output's width of numbers. */
+function readBytesPerToken({ shapes }: AdapterTargets, trained: number): number {
+  const narrowest = Math.min(
+    ...projections.map((projection) => shapes[projection].in + shapes[projection].out),
+  );
+  return floatBytes * Math.ceil(trained / narrowest);
 }
 
 function unitBytes(

@@ -52,6 +52,7 @@ export class AdapterGraph {
   readonly #features: GraphFeatures;
   readonly #ranksLast: boolean; // of A in its bank
   readonly #sites: ReadonlyMap<SiteName, AdapterSite>;
+  readonly #isServed = new Map<SiteName, string>();
 
   constructor(
     graph: GraphBuilder,
@@ -127,9 +128,25 @@ export class AdapterGraph {
 
   /** What goes on the changed rows: [B, R, 1, out]. */
   #added(x: string, at: GraphPlace): string {
-    const lowRank = this.#lowRank(x, at);
+    const lowRank = this.#ofServedRows(this.#lowRank(x, at), at.site);
     if (!this.#hasSparse(at.site)) return lowRank;
     return this.#graph.node("Add", [lowRank, this.#sparse(x, at)])[0]!;
+  }
+
+  /**
+   * Rows that change by other kinds alone have no slot: their weights are zero, and of what a neighbour's slot made,
+   * zero times may be no zero.
+   */
+  #ofServedRows(lowRank: string, site: SiteName): string {
+    if (!this.#features.has("scale") && !this.#hasSparse(site)) return lowRank;
+    const graph = this.#graph;
+    let isServed = this.#isServed.get(site);
+    if (isServed === undefined) {
+      const [weight] = graph.node("ReduceSum", [adapterInputs.weights(site), graph.integers([3])]);
+      [isServed] = graph.node("Greater", [weight!, graph.float(0)]) as [string]; // [B, R, 1, 1]
+      this.#isServed.set(site, isServed);
+    }
+    return graph.node("Where", [isServed, lowRank, graph.float(0)])[0]!;
   }
 
   /** sum over a row's slots of weight (x Aᵀ) B */

@@ -32,7 +32,7 @@ const weightCopies = 2.25;
 /** Scores, what softmax makes of them, and one more between two nodes. */
 const scoreCopies = 3;
 /** Every output is a fresh array: so much of them is there before the garbage collector comes. */
-const garbageBytes = 128 * 2 ** 20;
+export const garbageBytes = 128 * 2 ** 20;
 const scratchTokens = 512; // by which kv-scratch.ts grows
 const capacityTokens = 64; // of which kv-buckets.ts' capacities are multiples
 const largeRank = 64;
@@ -58,7 +58,7 @@ export function baseMemory(options: BaseMemoryOptions): BaseMemory {
 }
 
 /** Of the prepared data file, but for norms and biases. */
-function matrixBytes({ config, encoding }: BaseMemoryOptions): number {
+export function matrixBytes({ config, encoding }: BaseMemoryOptions): number {
   const rowBytes = (columns: number) =>
     encoding === "float32"
       ? columns * floatBytes
@@ -69,13 +69,14 @@ function matrixBytes({ config, encoding }: BaseMemoryOptions): number {
   );
 }
 
-function embeddingBytes(modelDirectory: string): number {
+/** As the checkpoint has them. */
+export function embeddingBytes(modelDirectory: string): number {
   using weights = openCheckpointWeights(modelDirectory);
   return weights.tensors.get(embeddingTensor)?.byteLength ?? 0; // a checkpoint without is refused when it is opened
 }
 
 /** A prefill chunk at the end of the longest context, or a decode step of all rows, whichever is more. */
-function stepBytes({ config, maxRows, maxContext }: BaseMemoryOptions): number {
+export function stepBytes({ config, maxRows, maxContext }: BaseMemoryOptions): number {
   const { heads, hiddenSize, intermediateSize, vocabSize } = config;
   const tokens = Math.max(prefixBlockTokens, maxRows);
   const scores = heads * tokens * (maxContext + prefixBlockTokens) * scoreCopies;

@@ -89,7 +89,7 @@ export type RunnerStats = {
   readonly prefixQueriedTokens: number;
   readonly prefixHitTokens: number;
   readonly prefixBytes: number;
-  readonly residentAdapters: readonly string[]; // versions that hold device slots now
+  readonly residentAdapters: readonly string[]; // versions that are on the device now
   readonly slotLoads: number;
   readonly slotLoadTimes: Durations;
   readonly slotEvictions: number;

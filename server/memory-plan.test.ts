@@ -21,6 +21,8 @@ function input(changes: Partial<MemoryPlanInput> = {}): MemoryPlanInput {
     hostCacheBytes: null,
     scheduling: defaultScheduling,
     base,
+    device: null,
+    hostServes: true,
     limitBytes: 16 * gibibyte,
     ...changes,
   };
@@ -64,6 +66,42 @@ test("too much is refused, with what to lower and by how much", () => {
   const fitting = Number(/--max-kv-bytes (\d+) would fit/.exec(refusal.message)![1]);
   const lowered = { ...scheduling, maxKvBytes: fitting };
   assert.equal(planMemory(input({ scheduling: lowered, hostCacheBytes: gibibyte })).planBytes, 16 * gibibyte);
+});
+
+const device = {
+  weightsBytes: gibibyte,
+  embeddingsBytes: gibibyte / 8,
+  kvBytes: gibibyte,
+  workBytes: gibibyte / 2,
+  largeAdapterBytes: gibibyte / 64,
+};
+
+test("what lies on a device is planned there, and the host keeps the rest", () => {
+  const scheduling = { ...defaultScheduling, maxKvBytes: 3_000_000, prefixCacheBytes: 1_000_000 };
+  const onHost = planMemory(input({ scheduling, hostCacheBytes: gibibyte }));
+  const beside = planMemory(input({ scheduling, hostCacheBytes: gibibyte, device, hostServes: false }));
+  assert.equal(onHost.device, null);
+  const { keys_and_values, prefixes, slots } = beside.parts;
+  assert.deepEqual([keys_and_values, prefixes, slots], [0, 0, 0]);
+  assert.equal(onHost.planBytes - beside.planBytes, 4_000_000 + onHost.parts.slots);
+  const { parts, planBytes } = beside.device!;
+  assert.equal(
+    planBytes,
+    Object.values(parts).reduce((sum, bytes) => sum + bytes, 0),
+  );
+  assert.deepEqual([parts.keys_and_values, parts.prefixes], [6_000_000, 1_000_000]);
+  assert.equal(parts.slots, 2 * 16 * device.largeAdapterBytes);
+});
+
+test("where the host may have to serve after all, it has room for everything", () => {
+  const { parts, device: planned } = planMemory(input({ device, hostServes: true }));
+  assert.deepEqual(parts, planMemory(input()).parts);
+  assert.ok(planned !== null);
+});
+
+test("a device's memory does not count against the machine's", () => {
+  const large = { ...device, weightsBytes: 64 * gibibyte };
+  assert.ok(planMemory(input({ device: large, hostServes: false })).device!.planBytes > 64 * gibibyte);
 });
 
 test("where no room for keys and values would help, none is promised", () => {

@@ -1,10 +1,12 @@
 // What the process may come to use, part by part, before it uses it: announced by /ready, and refused where the
-// machine has less. Constants are measured (docs/experiments.md); tests/server/flood.slow-test.ts holds them.
+// machine has less. Memory of a device is announced beside it: how much it has, the runtime does not tell. Constants are measured (docs/experiments.md); tests/server/flood.slow-test.ts holds them.
 
 import { totalmem } from "node:os";
 import { type BaseMemory, baseMemory } from "../kernels/base-memory.ts";
 import { describeCheckpoint } from "../kernels/base-model.ts";
+import { triesWebgpu } from "../kernels/devices/index.ts";
 import { CotenantError } from "../kernels/errors.ts";
+import { type DeviceMemory, gpuMemory } from "../kernels/webgpu/gpu-memory.ts";
 import { contextFor } from "../scheduler/context-length.ts";
 import { bodyBudgetBytes } from "./body-budget.ts";
 import type { ServeOptions } from "./start.ts";
@@ -24,10 +26,23 @@ export type MemoryParts = {
   readonly decoding: number; // threads that read and check adapters
 };
 
+/** In a device's own memory. */
+export type DeviceParts = {
+  readonly weights: number;
+  readonly embeddings: number;
+  readonly work: number; // of the engine's step
+  readonly keys_and_values: number;
+  readonly prefixes: number;
+  readonly training: number;
+  readonly adapters: number; // that running requests use, and some that they used
+  readonly slots: number;
+};
+
 export type MemoryPlan = {
   readonly planBytes: number;
   readonly limitBytes: number; // of the machine, or of the container
   readonly parts: MemoryParts;
+  readonly device: { readonly planBytes: number; readonly parts: DeviceParts } | null; // null = it has none of its own
   readonly hostCacheBytes: number;
 };
 
@@ -37,6 +52,9 @@ export type MemoryPlanInput = Pick<
 > & {
   readonly maxContext: number; // tokens
   readonly base: BaseMemory;
+  readonly device: DeviceMemory | null;
+  /** False where keys, values and slots are in the device's memory whatever happens. */
+  readonly hostServes: boolean;
   readonly limitBytes: number;
 };
 
@@ -47,24 +65,34 @@ const bodyCopies = 12; // bytes, text on two threads, and what the tokenizer mak
 const requestTokenBytes = 24; // its id on both threads, and its text
 const decodeThreads = 2; // of adapters-store/decode-pool.ts
 const decodeThreadBytes = 48 * mebibyte;
+const idleDeviceAdapters = 8; // of kernels/webgpu/gpu-adapters.ts
 
 /** Throws CotenantError `memory_plan_exceeds_limit`, CheckpointError, and as `contextFor`. */
 export function planServerMemory(options: ServeOptions): MemoryPlan {
   const { config } = describeCheckpoint(options.modelDirectory);
   const maxContext = contextFor(options.maxContext, config);
-  const base = baseMemory({
+  const served = {
     modelDirectory: options.modelDirectory,
     config,
     encoding: options.quantize === "none" ? "float32" : options.quantize,
     maxRows: options.maxRows,
     maxContext,
+  } as const;
+  const gpu = triesWebgpu(options.device) ? gpuMemory(served) : null;
+  const hostServes = options.device !== "webgpu"; // `auto` falls back
+  return planMemory({
+    ...options,
+    maxContext,
+    base: hostServes || gpu === null ? baseMemory(served) : gpu.host,
+    device: gpu?.device ?? null,
+    hostServes,
+    limitBytes: memoryLimitBytes(),
   });
-  return planMemory({ ...options, maxContext, base, limitBytes: memoryLimitBytes() });
 }
 
 /** Throws CotenantError `memory_plan_exceeds_limit`. */
 export function planMemory(input: MemoryPlanInput): MemoryPlan {
-  const { base, limitBytes, maxConnections, maxRows, maxContext, scheduling } = input;
+  const { base, limitBytes, maxConnections, maxRows, maxContext, scheduling, hostServes } = input;
   const fixed = {
     process: processBytes,
     connections: maxConnections * connectionBytes,
@@ -72,22 +100,47 @@ export function planMemory(input: MemoryPlanInput): MemoryPlan {
     requests: (scheduling.maxQueue + maxRows) * maxContext * requestTokenBytes,
     weights: base.weightsBytes,
     work: base.workBytes,
-    keys_and_values: scheduling.maxKvBytes || base.kvBytes,
-    prefixes: scheduling.prefixCacheBytes,
+    keys_and_values: hostServes ? scheduling.maxKvBytes || base.kvBytes : 0,
+    prefixes: hostServes ? scheduling.prefixCacheBytes : 0,
     training: scheduling.trainingMemoryBytes,
     decoding: decodeThreads * (decodeThreadBytes + 2 * base.largeAdapterBytes), // as read, and as decoded
   };
   // Twice: slots grow by doubling. A batch's adapters are all in the cache.
-  const slotsFor = (adapters: number) => 2 * Math.min(adapters, maxRows * base.largeAdapterBytes);
+  const slotCopies = hostServes ? 2 : 0;
+  const slotsFor = (adapters: number) => slotCopies * Math.min(adapters, maxRows * base.largeAdapterBytes);
   const restBytes = limitBytes - sum(fixed);
-  const fittingBytes = Math.max(restBytes / 3, restBytes - 2 * maxRows * base.largeAdapterBytes);
+  const fittingBytes = Math.max(
+    restBytes / (1 + slotCopies),
+    restBytes - slotCopies * maxRows * base.largeAdapterBytes,
+  );
   const hostCacheBytes =
     input.hostCacheBytes ??
     Math.max(base.largeAdapterBytes, Math.floor(Math.min(limitBytes / 4, fittingBytes)));
   const parts = { ...fixed, adapters: hostCacheBytes, slots: slotsFor(hostCacheBytes) };
-  const plan = { planBytes: sum(parts), limitBytes, parts, hostCacheBytes };
+  const device = planDevice(input, hostCacheBytes);
+  const plan = { planBytes: sum(parts), limitBytes, parts, device, hostCacheBytes };
   if (plan.planBytes > limitBytes) throw exceedsLimit(plan, input);
   return plan;
+}
+
+function planDevice(
+  { device, maxRows, scheduling }: MemoryPlanInput,
+  decodedBytes: number,
+): MemoryPlan["device"] {
+  if (device === null) return null;
+  const { largeAdapterBytes } = device;
+  const adaptersOf = (count: number) => Math.min(decodedBytes, count * largeAdapterBytes);
+  const parts = {
+    weights: device.weightsBytes,
+    embeddings: device.embeddingsBytes,
+    work: device.workBytes,
+    keys_and_values: 2 * (scheduling.maxKvBytes || device.kvBytes), // what grows is copied
+    prefixes: scheduling.prefixCacheBytes,
+    training: scheduling.trainingMemoryBytes,
+    adapters: adaptersOf(maxRows + idleDeviceAdapters),
+    slots: 2 * adaptersOf(maxRows),
+  };
+  return { planBytes: sum(parts), parts };
 }
 
 /** Of the machine, or what a container leaves of it. */

@@ -69,9 +69,13 @@ for (const checkpoint of ["llama", "gemma3"]) {
 
 test("an adapter that overflows spoils its own row only", async () => {
   const runner = await openRunner("llama", "float32");
-  const healthy = requests.filter(({ id }) => id !== "shared 1");
-  const alone = await run(runner, healthy);
   const targets = adapterTargets(describeCheckpoint(directoryOf("llama")).config);
+  const { out } = targets.shapes.q;
+  const [scale, shift] = [new Float32Array(out).fill(1.1), null];
+  runner.addAdapter("scaled", { modules: [{ kind: "scale", layer: 0, projection: "q", scale, shift }] });
+  const withoutRanks = { id: "without ranks", adapter: "scaled", prompt: prompt(9, 8) };
+  const healthy = [withoutRanks, ...requests.filter(({ id }) => !["shared 1", "base again"].includes(id))];
+  const alone = await run(runner, healthy);
   const diverged = randomAdapter(targets, 12, 5).modules.map((module) =>
     module.kind === "low-rank" ? { ...module, b: module.b.map(() => Number.POSITIVE_INFINITY) } : module,
   );

@@ -17,7 +17,8 @@ import {
   smallSpec,
   smallStart,
 } from "../../tests/training-job-fixture.ts";
-import { ExamplePasses, measureEach } from "../example-passes.ts";
+import { measureEach } from "../example-pass.ts";
+import { ExamplePasses } from "../example-passes.ts";
 import { servingPasses } from "../forward-passes.ts";
 import { checkSettings } from "../settings.ts";
 import { moduleShapes } from "./low-rank/low-rank-settings.ts";

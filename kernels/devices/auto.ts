@@ -21,7 +21,7 @@ export async function openAuto(choice: AutoChoice, options: DeviceOptions): Prom
     note: `the CPU: ${reason}`,
   });
   if (gpu.name === null) return onCpu(gpu.reason);
-  if (lacks.length > 0) return onCpu(`${gpu.name} serves with --device webgpu, without ${limitsOf(lacks)}`);
+  if (!isTaken(choice)) return onCpu(`${gpu.name} serves with --device webgpu, without ${limitsOf(lacks)}`);
   try {
     return { ...(await openGpu(options)), name: "webgpu", note: gpu.name };
   } catch (error) {
@@ -30,7 +30,12 @@ export async function openAuto(choice: AutoChoice, options: DeviceOptions): Prom
   }
 }
 
+/** Whether the GPU is tried. */
+export function isTaken({ gpu, lacks }: Pick<AutoChoice, "gpu" | "lacks">): boolean {
+  return gpu.name !== null && lacks.length === 0;
+}
+
 /** For whoever reads which device serves. */
 export function limitsOf(lacks: readonly string[]): string {
-  return `${lacks.join(", ")} (docs/webgpu.md); --device cpu has them`;
+  return `${lacks.join(", ")} (docs/webgpu.md)`;
 }

@@ -1,7 +1,7 @@
 // The registry of devices that serve, and what each name of `--device` opens.
 
 import type { DeviceOptions, OpenDevice, OpenedDevice } from "../device.ts";
-import { limitsOf, openAuto } from "./auto.ts";
+import { isTaken, limitsOf, openAuto } from "./auto.ts";
 import { openCpu } from "./cpu.ts";
 import { cudaRefusal } from "./cuda.ts";
 import { findGpu } from "./find-gpu.ts";
@@ -30,6 +30,11 @@ export async function openDevice(wanted: WantedDevice, options: DeviceOptions): 
     default:
       return wanted satisfies never;
   }
+}
+
+/** Whether a device with memory of its own may come to serve. */
+export function triesWebgpu(wanted: WantedDevice): boolean {
+  return wanted === "webgpu" || (wanted === "auto" && isTaken({ gpu: findGpu(), lacks: webgpuLacks }));
 }
 
 async function openAskedWebgpu(options: DeviceOptions): Promise<ChosenDevice> {

@@ -6,7 +6,7 @@ import { openWebgpuModel } from "../webgpu/webgpu-model.ts";
 import { WebgpuRunner } from "../webgpu/webgpu-runner.ts";
 
 /** What the CPU has and this does not (docs/webgpu.md); once it is nothing, `auto` takes a GPU where there is one. */
-export const webgpuLacks: readonly string[] = ["a run on a real GPU until now"];
+export const webgpuLacks: readonly string[] = ["proof on a real GPU"];
 
 export const openWebgpu: OpenDevice = async ({
   model: options,

@@ -137,16 +137,20 @@ export class DifferentiableGraph {
     );
   }
 
+  /** (x aᵀ) scale, with a [rank, in], scale [1]: what `addLowRank` takes. Its gradient goes no further than there. */
+  readLowRank(x: Value, { a, scale }: Pick<LowRankInputs, "a" | "scale">): Value {
+    return this.value(() => this.node("Mul", [this.matmul(x.name, a, { transB: 1 }), scale]));
+  }
+
   /**
    * y + (x aᵀ) scale b, with a [rank, in], b [rank, out], scale [1].
    * @param onGradient receives the names of a's and b's gradients
    */
   addLowRank(
-    { x, y }: { readonly x: Value; readonly y: Value },
+    { x, y, read }: { readonly x: Value; readonly y: Value; readonly read: Value },
     { a, b, scale }: LowRankInputs,
     onGradient: (gradients: { readonly a: string; readonly b: string }) => void,
   ): Value {
-    const read = this.value(() => this.node("Mul", [this.matmul(x.name, a, { transB: 1 }), scale]));
     return this.differentiable(
       () => this.node("Gemm", [read.name, b, y.name]),
       (gradient) => {

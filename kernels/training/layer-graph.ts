@@ -4,7 +4,7 @@
 //
 // Dimensions: S new tokens, P earlier ones whose keys and values are there, K kv heads of width D.
 
-import type { Projection } from "../adapter.ts";
+import { type Projection, projections } from "../adapter.ts";
 import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
 import type { PreparedLayer } from "../prepare/layout.ts";
@@ -15,6 +15,7 @@ import {
   layerInputs,
   layerOutputs,
   type MatrixName,
+  readName,
 } from "./layer-names.ts";
 import { attention, gated, type RotaryNames, rotate, type TileNames } from "./layer-operations.ts";
 
@@ -27,7 +28,7 @@ export type LayerShape = {
   readonly newGraph: () => DifferentiableGraph;
 };
 
-/** Floats per token that a layer keeps under each name, "v" aside. */
+/** Floats per token that a layer keeps under each name, without "v" and what adapters read. */
 export function keptWidths({ config, layer }: Pick<LayerShape, "config" | "layer">): Map<KeptName, number> {
   const { q, k, gate, up } = adapterTargets(config).shapes;
   const { hiddenSize } = config;
@@ -43,11 +44,14 @@ export function keptWidths({ config, layer }: Pick<LayerShape, "config" | "layer
   return new Map(widths);
 }
 
+const rankOf = (projection: Projection) => `r_${projection}`; // as a dimension's name
+const readWidths = projections.map((projection) => [readName(projection), rankOf(projection)] as const);
+
 /** @returns a model with outputs `output`, `keys`, `values` and what is kept */
 export function buildForwardLayer(shape: LayerShape): Uint8Array {
   const writer = new LayerWriter(shape);
   writer.forwardOutputs();
-  for (const [name, width] of shape.keep ? keptWidths(shape) : []) {
+  for (const [name, width] of shape.keep ? [...keptWidths(shape), ...readWidths] : []) {
     writer.output(writer.kept.get(name)!.name, layerOutputs.kept(name), ["S", width]);
   }
   return writer.graph.builder.finish();
@@ -73,7 +77,7 @@ export function buildBackwardLayer(shape: LayerShape): Uint8Array {
   const { config } = shape;
   const keyWidth = config.kvHeads * config.headDim;
   const { hidden, output, keys, values, past } = writer.layer();
-  const given = new Map([...keptWidths(shape), ["v", keyWidth] as const]);
+  const given = [...keptWidths(shape), ...readWidths, ["v", keyWidth] as const];
   for (const [name, width] of shape.keep ? given : []) {
     writer.kept.get(name)!.given(writer.input(layerInputs.kept(name), ["S", width]));
   }
@@ -223,13 +227,15 @@ class LayerWriter {
 
   #adapted(y: Value, x: Value, projection: Projection): Value {
     const { in: inWidth, out } = adapterTargets(this.#config).shapes[projection];
-    const rank = `r_${projection}`;
+    const rank = rankOf(projection);
     const inputs = {
       a: this.input(layerInputs.a(projection), [rank, inWidth]),
       b: this.input(layerInputs.b(projection), [rank, out]),
       scale: this.input(layerInputs.scale(projection), [1]),
     };
-    const sum = this.graph.addLowRank({ x, y }, inputs, ({ a, b }) => {
+    const read = this.graph.readLowRank(x, inputs);
+    this.kept.set(readName(projection), read);
+    const sum = this.graph.addLowRank({ x, y, read }, inputs, ({ a, b }) => {
       this.adapterGradients.set(layerOutputs.aGradient(projection), { node: a, width: inWidth });
       this.adapterGradients.set(layerOutputs.bGradient(projection), { node: b, width: out });
     });

@@ -1,7 +1,7 @@
 // What goes into the layer graphs and comes out, by name, with shapes as fed: S new tokens, P earlier ones, K kv heads
 // of width D with G query heads each.
 
-import type { Projection } from "../adapter.ts";
+import { type Projection, projections } from "../adapter.ts";
 import type { PreparedLayer } from "../prepare/layout.ts";
 
 /** The layer's matrices and vectors, by their names in the prepared layout. */
@@ -39,7 +39,12 @@ export const layerInputs = {
  * Results of linear maps, adapter included, that need not be recomputed if they are kept: "attended" is the residual
  * behind attention. "v" is what is kept anyway, as values. "o" and "down" matter only where a norm follows them.
  */
-export const keptNames = ["q", "k", "v", "o", "attended", "gate", "up", "down"] as const;
+const keptResults = ["q", "k", "v", "o", "attended", "gate", "up", "down"] as const;
+
+/** What the adapter makes of a projection's input by its first matrix, [S, rank]: kept where results are. */
+export const readName = (projection: Projection) => `${projection}.read` as const;
+
+export const keptNames = [...keptResults, ...projections.map(readName)] as const;
 export type KeptName = (typeof keptNames)[number];
 
 export const layerOutputs = {

@@ -6,37 +6,16 @@ import { type BankCopy, HeldCopies, type SlotStore } from "../held-copies.ts";
 import { type Exchange, type Slot, SlotPlaces } from "../slot-places.ts";
 import type { GpuAdapter, SlotBuffer, SlotLayers } from "./gpu-adapter.ts";
 import type { SlotSource } from "./gpu-adapter-feeds.ts";
-import type { BusCounter, GpuAllocator } from "./gpu-session.ts";
+import type { GpuAllocator } from "./gpu-session.ts";
 import type { SlotKind } from "./gpu-slot-kinds.ts";
-import { SlotWriter } from "./gpu-slot-writer.ts";
+import type { SlotWriter } from "./gpu-slot-writer.ts";
 
 /** What all banks of a device share. */
 export type GpuBankParts = {
-  readonly kinds: readonly SlotKind[];
   readonly allocator: GpuAllocator;
-  readonly writers: SlotWriters;
+  readonly writers: ReadonlyMap<SlotKind, SlotWriter>; // of every kind
   readonly base: GpuAdapter;
 };
-
-/** A session for each kind, from its first use on. */
-export class SlotWriters {
-  readonly #bus: BusCounter;
-  readonly #writers = new Map<SlotKind, SlotWriter>();
-
-  constructor(bus: BusCounter) {
-    this.#bus = bus;
-  }
-
-  async of(kind: SlotKind): Promise<SlotWriter> {
-    const writer = this.#writers.get(kind) ?? (await SlotWriter.open(kind, this.#bus));
-    this.#writers.set(kind, writer);
-    return writer;
-  }
-
-  async close(): Promise<void> {
-    for (const writer of this.#writers.values()) await writer.close();
-  }
-}
 
 class GpuSlots implements SlotStore<GpuAdapter> {
   readonly kind: SlotKind;
@@ -117,17 +96,16 @@ class GpuSlots implements SlotStore<GpuAdapter> {
           made.push({ buffer: await this.#parts.allocator.zeros(capacity * width), width });
         }
       }
+      this.#capacity = capacity;
+      if (kind.hasBase) await this.#copy(this.#parts.base, [0]);
     } catch (error) {
       this.dispose();
       throw error;
     }
-    this.#capacity = capacity;
-    if (kind.hasBase) await this.#copy(this.#parts.base, [0]);
   }
 
   async #copy(adapter: GpuAdapter, places: readonly number[]): Promise<void> {
-    const writer = await this.#parts.writers.of(this.kind);
-    await writer.write({
+    await this.#parts.writers.get(this.kind)!.write({
       from: adapter.layers(this.kind)!,
       to: this.#layers,
       capacity: this.#capacity,
@@ -142,7 +120,7 @@ export class GpuAdapterBank implements SlotSource {
   readonly #slots: ReadonlyMap<SlotKind, GpuSlots>;
 
   constructor(parts: GpuBankParts) {
-    this.#slots = new Map(parts.kinds.map((kind) => [kind, new GpuSlots(kind, parts)]));
+    this.#slots = new Map([...parts.writers.keys()].map((kind) => [kind, new GpuSlots(kind, parts)]));
     this.held = new HeldCopies([...this.#slots.values()], slotLoadCounter());
   }
 

@@ -1,8 +1,9 @@
 // One adapter on the device: what it keeps in slots, kind by kind, as it crossed the bus once. A prompt reads it as it
 // is; the banks of rows that decode copy it from here.
 
-import type { GpuAllocator, GpuBuffer } from "./gpu-session.ts";
+import type { GpuBuffer } from "./gpu-session.ts";
 import type { SlotAdapter, SlotKind } from "./gpu-slot-kinds.ts";
+import type { SlotUploads } from "./slot-uploads.ts";
 
 /** Slots of one array of a kind, in one layer. */
 export type SlotBuffer = { readonly buffer: GpuBuffer; readonly width: number };
@@ -22,12 +23,12 @@ export class GpuAdapter {
   static async upload(
     adapter: SlotAdapter,
     kinds: readonly SlotKind[],
-    allocator: GpuAllocator,
+    uploads: SlotUploads,
   ): Promise<GpuAdapter> {
     const uploaded = new GpuAdapter(adapter, kinds);
     try {
       for (const kind of kinds) {
-        if (uploaded.slots(kind) > 0) await uploaded.#upload(kind, allocator);
+        if (uploaded.slots(kind) > 0) await uploaded.#upload(kind, uploads);
       }
     } catch (error) {
       uploaded.dispose();
@@ -40,12 +41,12 @@ export class GpuAdapter {
   static async uploadBase(
     adapter: SlotAdapter,
     kinds: readonly SlotKind[],
-    allocator: GpuAllocator,
+    uploads: SlotUploads,
   ): Promise<GpuAdapter> {
     const base = new GpuAdapter(adapter, kinds);
     for (const kind of kinds) {
       if (!kind.hasBase) continue;
-      const arrays = await uploadArrays(kind.contents(adapter, 0), 1, allocator);
+      const arrays = await base.#arrays(kind, 0, uploads);
       base.#layers.set(kind, Array<SlotBuffer[]>(kind.layers).fill(arrays)); // all layers' are alike
     }
     return base;
@@ -66,33 +67,25 @@ export class GpuAdapter {
     this.#layers.clear();
   }
 
-  async #upload(kind: SlotKind, allocator: GpuAllocator): Promise<void> {
+  async #upload(kind: SlotKind, uploads: SlotUploads): Promise<void> {
     const layers: SlotBuffer[][] = [];
     this.#layers.set(kind, layers);
-    for (let layer = 0; layer < kind.layers; layer++) {
-      const contents = kind.contents(this.adapter, layer);
-      layers.push(await uploadArrays(contents, this.slots(kind), allocator));
-    }
+    for (let layer = 0; layer < kind.layers; layer++) layers.push(await this.#arrays(kind, layer, uploads));
   }
-}
 
-async function uploadArrays(
-  contents: ReturnType<SlotKind["contents"]>,
-  slots: number,
-  allocator: GpuAllocator,
-): Promise<SlotBuffer[]> {
-  const arrays: SlotBuffer[] = [];
-  try {
-    for (const data of contents) {
-      const buffer =
-        data instanceof Float32Array
-          ? await allocator.upload(data)
-          : await allocator.uploadBytes(new Uint8Array(data.buffer));
-      arrays.push({ buffer, width: data.length / slots });
+  async #arrays(kind: SlotKind, layer: number, uploads: SlotUploads): Promise<SlotBuffer[]> {
+    const slots = Math.max(1, this.slots(kind));
+    const arrays: SlotBuffer[] = [];
+    try {
+      for (const [index, data] of kind.contents(this.adapter, layer).entries()) {
+        const array = kind.arrays[index]!;
+        const buffer = await uploads.upload(array, data, slots);
+        arrays.push({ buffer, width: array.varies ? data.length / slots : array.width });
+      }
+      return arrays;
+    } catch (error) {
+      for (const { buffer } of arrays) buffer.dispose();
+      throw error;
     }
-    return arrays;
-  } catch (error) {
-    for (const { buffer } of arrays) buffer.dispose();
-    throw error;
   }
 }

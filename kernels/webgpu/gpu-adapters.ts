@@ -6,15 +6,18 @@ import { type AdapterTargets, type DecodedAdapter, modulesOf } from "../adapter.
 import { adapterSites } from "../adapter-sites.ts";
 import { rankBlock, slotLoadCounter } from "../cpu/adapter-bank.ts";
 import { assignSlots } from "../cpu/slot-sharing.ts";
+import { KvMemoryError } from "../errors.ts";
 import type { RunnerStats } from "../model-runner.ts";
 import type { Feeds } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
 import { GpuAdapter } from "./gpu-adapter.ts";
-import { GpuAdapterBank, SlotWriters } from "./gpu-adapter-bank.ts";
+import { GpuAdapterBank } from "./gpu-adapter-bank.ts";
 import { adapterFeeds, promptRows, promptSource } from "./gpu-adapter-feeds.ts";
 import type { DeviceFeature, DeviceFeatures } from "./gpu-adapter-graph.ts";
-import type { BusCounter, GpuAllocator, GpuBuffer } from "./gpu-session.ts";
-import { type SlotAdapter, type SlotKind, SlotKinds } from "./gpu-slot-kinds.ts";
+import { type BusCounter, type GpuAllocator, type GpuBuffer, GpuMemoryError } from "./gpu-session.ts";
+import { mostTokensOf, type SlotAdapter, type SlotKind, SlotKinds } from "./gpu-slot-kinds.ts";
+import { SlotWriter } from "./gpu-slot-writer.ts";
+import { SlotUploads } from "./slot-uploads.ts";
 
 /** Adapters that nobody uses and that stay: the next request of the same one finds it on the device. */
 const idleAdapters = 8;
@@ -37,7 +40,8 @@ export type PromptTokens = {
 export class GpuAdapters {
   readonly #options: GpuAdaptersOptions;
   readonly #kinds: SlotKinds;
-  readonly #writers: SlotWriters;
+  readonly #writers: ReadonlyMap<SlotKind, SlotWriter>;
+  readonly #uploads: SlotUploads;
   readonly #zeros: GpuBuffer;
   readonly #base: GpuAdapter;
   readonly #known = new Map<string, SlotAdapter>();
@@ -45,29 +49,35 @@ export class GpuAdapters {
   readonly #banks = new Map<number, GpuAdapterBank>(); // by capacity of the rows that decode together
   readonly #features = new Set<DeviceFeature>();
   readonly #loadTimes = slotLoadCounter();
-  #uploads = 0;
+  #uploaded = 0;
   #evictions = 0;
 
   private constructor(
     options: GpuAdaptersOptions,
     kinds: SlotKinds,
-    { zeros, base }: { readonly zeros: GpuBuffer; readonly base: GpuAdapter },
+    parts: {
+      readonly zeros: GpuBuffer;
+      readonly base: GpuAdapter;
+      readonly uploads: SlotUploads;
+    },
   ) {
     this.#options = options;
     this.#kinds = kinds;
-    this.#writers = new SlotWriters(options.bus);
-    this.#zeros = zeros;
-    this.#base = base;
+    this.#writers = new Map(kinds.all.map((kind) => [kind, new SlotWriter(kind, options.bus)]));
+    this.#uploads = parts.uploads;
+    this.#zeros = parts.zeros;
+    this.#base = parts.base;
   }
 
   static async open(options: GpuAdaptersOptions): Promise<GpuAdapters> {
-    const { targets, allocator } = options;
+    const { targets, allocator, bus } = options;
     const kinds = new SlotKinds(targets);
     const widest = Math.max(...adapterSites(targets).map(({ in: width, out }) => Math.max(width, out)));
     const zeros = await allocator.zeros(widest * rankBlock);
     const none: SlotAdapter = { sites: new SiteAdapter({ modules: [] }, targets), embeddings: [] };
-    const base = await GpuAdapter.uploadBase(none, kinds.all, allocator);
-    return new GpuAdapters(options, kinds, { zeros, base });
+    const uploads = new SlotUploads(allocator, bus);
+    const base = await GpuAdapter.uploadBase(none, kinds.all, uploads);
+    return new GpuAdapters(options, kinds, { zeros, base, uploads });
   }
 
   /** What the graph must offer for all adapters so far. */
@@ -104,6 +114,12 @@ export class GpuAdapters {
     );
   }
 
+  /** Tokens of a prompt that one run may have. */
+  mostTokens(version: string | null): number {
+    const adapter = version === null ? undefined : this.#known.get(version);
+    return adapter === undefined ? Number.MAX_SAFE_INTEGER : mostTokensOf(adapter, this.#kinds);
+  }
+
   /** @param capacity of the rows, which all decode together */
   async decodeFeeds(capacity: number, rows: readonly DecodeRow[], features: DeviceFeatures): Promise<Feeds> {
     const versions = rows.map(({ version }) => version);
@@ -113,10 +129,8 @@ export class GpuAdapters {
     const bank = this.#bank(capacity);
     const before = bank.held.loads;
     const startMs = performance.now();
-    await bank.hold(
-      readers.map(({ copy }) => copy),
-      this.#resident,
-    );
+    const copies = readers.map(({ copy }) => copy);
+    await this.#withMemory(() => bank.hold(copies, this.#resident));
     this.#timed(startMs, bank.held.loads - before);
     const stepRows = rows.map(({ tokenId }, row) => ({ tokenId, adapter: adapters[row]! }));
     const step = { rows: stepRows, readers, rowsPerSlot, isPrompt: false };
@@ -134,7 +148,7 @@ export class GpuAdapters {
     const held = [...this.#banks.values()].map((bank) => bank.held);
     return {
       residentAdapters: [...this.#resident.keys()],
-      slotLoads: held.reduce((sum, { loads }) => sum + loads, this.#uploads),
+      slotLoads: held.reduce((sum, { loads }) => sum + loads, this.#uploaded),
       slotLoadTimes: this.#loadTimes.durations,
       slotEvictions: held.reduce((sum, { unloads }) => sum + unloads, this.#evictions),
     };
@@ -145,7 +159,8 @@ export class GpuAdapters {
     for (const adapter of this.#resident.values()) adapter.dispose();
     this.#base.dispose();
     this.#zeros.dispose();
-    await this.#writers.close();
+    for (const writer of this.#writers.values()) await writer.close();
+    await this.#uploads.close();
   }
 
   get #feedParts() {
@@ -166,14 +181,26 @@ export class GpuAdapters {
     if (known === undefined) throw new RangeError(`adapter version ${version} is unknown to the device`);
     this.#dropIdle(idleAdapters);
     const startMs = performance.now();
-    const upload = () => GpuAdapter.upload(known, this.#kinds.all, this.#options.allocator);
-    const uploaded = await upload().catch((error: unknown) => {
-      if (this.#dropIdle(0) === 0) throw error;
-      return upload(); // the device had no memory
-    });
-    this.#uploads++;
+    const uploaded = await this.#withMemory(() => GpuAdapter.upload(known, this.#kinds.all, this.#uploads));
+    this.#uploaded++;
     this.#timed(startMs, 1);
     return uploaded;
+  }
+
+  /**
+   * Where the device has no memory left, tries again without the adapters that nobody uses.
+   * @throws KvMemoryError `kv_memory_exhausted`
+   */
+  async #withMemory<Result>(run: () => Promise<Result>): Promise<Result> {
+    try {
+      return await run();
+    } catch (cause) {
+      if (!(cause instanceof GpuMemoryError)) throw cause;
+      if (this.#dropIdle(0) > 0) return this.#withMemory(run);
+      const message =
+        "the device has no memory left for the adapters that are used at once; wait for a sequence to finish, or lower --max-rows or --max-kv-bytes";
+      throw new KvMemoryError("kv_memory_exhausted", message, { cause });
+    }
   }
 
   /** @returns how many went */
@@ -198,8 +225,7 @@ export class GpuAdapters {
     let bank = this.#banks.get(capacity);
     if (bank === undefined) {
       const { allocator } = this.#options;
-      const kinds: readonly SlotKind[] = this.#kinds.all;
-      bank = new GpuAdapterBank({ kinds, allocator, writers: this.#writers, base: this.#base });
+      bank = new GpuAdapterBank({ allocator, writers: this.#writers, base: this.#base });
       this.#banks.set(capacity, bank);
     }
     return bank;

@@ -6,7 +6,8 @@ import { indexes } from "../cpu/kv-feeds.ts";
 import { GraphBuilder } from "../onnx/graph-builder.ts";
 import { type Feeds, int32Tensor } from "../session.ts";
 import type { KvBuffers } from "./gpu-kv-moves.ts";
-import { type BusCounter, type GpuAllocator, type GpuBuffer, GpuSession } from "./gpu-session.ts";
+import type { BusCounter, GpuAllocator, GpuBuffer } from "./gpu-session.ts";
+import { LazySession } from "./lazy-session.ts";
 
 /** Each layer's keys [kvHeads, headDim, tokens], then its values [kvHeads, tokens, headDim]. */
 export type KvSpan = { readonly buffers: readonly GpuBuffer[]; readonly tokens: number };
@@ -14,14 +15,14 @@ export type KvSpan = { readonly buffers: readonly GpuBuffer[]; readonly tokens: 
 export class GpuKvSpans {
   readonly #shape: KvShape;
   readonly #allocator: GpuAllocator;
-  readonly #bus: BusCounter;
-  #writer: GpuSession | null = null; // opened by their first use: most models never need them
-  #reader: GpuSession | null = null;
+  readonly #writer: LazySession;
+  readonly #reader: LazySession;
 
   constructor(shape: KvShape, allocator: GpuAllocator, bus: BusCounter) {
     this.#shape = shape;
     this.#allocator = allocator;
-    this.#bus = bus;
+    this.#writer = new LazySession(() => ({ model: this.#writerGraph(), bus }));
+    this.#reader = new LazySession(() => ({ model: this.#readerGraph(), bus }));
   }
 
   /** @param keyValues [layers * 2, kvHeads, tokens, headDim] */
@@ -38,20 +39,18 @@ export class GpuKvSpans {
   async copyOut(from: KvBuffers, first: number, tokens: number): Promise<KvSpan> {
     const { kvHeads, headDim } = this.#shape;
     const span = await this.#made(tokens, () => this.#allocator.zeros(kvHeads * headDim * tokens));
-    this.#reader ??= await GpuSession.open({ model: this.#readerGraph(), bus: this.#bus });
     const feeds: Feeds = { places: places(first, tokens) };
     const into: Feeds = {};
     for (const [piece, buffer] of from.buffers.entries()) {
       feeds[`source.${piece}`] = buffer.view(this.#dims(piece, from.capacity));
       into[`copy.${piece}`] = span.buffers[piece]!.view(this.#dims(piece, tokens));
     }
-    await this.#reader.run(feeds, into);
+    await (await this.#reader.get()).run(feeds, into);
     return span;
   }
 
   /** Writes a span over the places of one sequence's buffers from `first` on. */
   async copyIn({ buffers, tokens }: KvSpan, to: KvBuffers, first: number): Promise<void> {
-    this.#writer ??= await GpuSession.open({ model: this.#writerGraph(), bus: this.#bus });
     const feeds: Feeds = { places: places(first, tokens) };
     const into: Feeds = {};
     for (const [piece, buffer] of buffers.entries()) {
@@ -60,12 +59,12 @@ export class GpuKvSpans {
       feeds[`target.${piece}`] = target;
       into[`written.${piece}`] = target;
     }
-    await this.#writer.run(feeds, into);
+    await (await this.#writer.get()).run(feeds, into);
   }
 
   async close(): Promise<void> {
-    await this.#writer?.close();
-    await this.#reader?.close();
+    await this.#writer.close();
+    await this.#reader.close();
   }
 
   async #made(tokens: number, make: (piece: number) => Promise<GpuBuffer>): Promise<KvSpan> {

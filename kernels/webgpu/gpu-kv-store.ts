@@ -3,7 +3,7 @@
 // front, because a view of a buffer begins at its beginning. A row is written whole when it is taken, so that nothing
 // of its last owner is left, be it infinite.
 
-import type { KvShape } from "../cpu/kv-arena.ts";
+import { bytesPerToken, type KvShape } from "../cpu/kv-arena.ts";
 import { capacityFor } from "../cpu/kv-buckets.ts";
 import { KvBudget } from "../kv-budget.ts";
 import { disposeKv, type GpuKvMoves, type KvBuffers } from "./gpu-kv-moves.ts";
@@ -132,7 +132,7 @@ export class GpuKvStore {
 
   async #putIn(sequence: GpuKvSequence): Promise<void> {
     const own = await this.takeOut(sequence);
-    const arena = await this.#arena(own.capacity);
+    const arena = await this.#arenaOf(own.capacity);
     const hole = arena.owners.indexOf(null);
     const index = hole < 0 ? arena.owners.length : hole;
     if (index === arena.kv.rows) await this.#addRows(arena);
@@ -165,21 +165,52 @@ export class GpuKvStore {
     sequence.row!.index = index;
   }
 
-  async #arena(capacity: number): Promise<GpuKvArena> {
+  async #arenaOf(capacity: number): Promise<GpuKvArena> {
     let arena = this.#arenas.get(capacity);
     if (arena === undefined) {
+      await this.#makeRoom(capacity);
       arena = { capacity, kv: await this.#moves.allocate(1, capacity), owners: [] };
       this.#arenas.set(capacity, arena);
     }
     return arena;
   }
 
+  /** Twice as many, so that rows that come one by one are copied few times; one more where memory is short. */
   async #addRows(arena: GpuKvArena): Promise<void> {
-    const rows = Math.min(this.#options.maxRows, arena.kv.rows * 2);
-    const larger = await this.#moves.allocate(rows, arena.capacity);
+    const { rows } = arena.kv;
+    const doubled = Math.min(this.#options.maxRows, rows * 2);
+    const isRoomy = await this.#makeRoom((doubled - rows) * arena.capacity);
+    const larger = await this.#moves.allocate(isRoomy ? doubled : rows + 1, arena.capacity);
     await this.#moves.write(arena.kv, larger, 0);
     disposeKv(arena.kv);
     arena.kv = larger;
+  }
+
+  /**
+   * Gives free rows back until the arenas may have so many tokens more.
+   * @returns false where all free rows together are not enough
+   */
+  async #makeRoom(tokens: number): Promise<boolean> {
+    const most = this.#options.maxBytes / bytesPerToken(this.#options.shape) - tokens;
+    const arenaTokens = () =>
+      [...this.#arenas.values()].reduce((sum, { kv }) => sum + kv.rows * kv.capacity, 0);
+    this.#dropEmptyArenas();
+    for (const arena of this.#arenas.values()) {
+      if (arenaTokens() <= most) return true;
+      await this.#trim(arena);
+    }
+    return arenaTokens() <= most;
+  }
+
+  async #trim(arena: GpuKvArena): Promise<void> {
+    const owners = arena.owners.filter((owner) => owner !== null);
+    if (owners.length === arena.kv.rows) return;
+    await this.#bringToFront(arena, owners);
+    const smaller = await this.#moves.allocate(owners.length, arena.capacity);
+    await this.#moves.write({ ...arena.kv, rows: owners.length }, smaller, 0);
+    disposeKv(arena.kv);
+    arena.kv = smaller;
+    arena.owners.length = owners.length;
   }
 
   #dropEmptyArenas(): void {

@@ -34,8 +34,8 @@ type Asked<Draw = LogitsQuery["draw"]> = {
 
 type Ranking = { readonly tokenIds: number[]; readonly logits: Float32Array; readonly total: number };
 
-/** Telling the device of a change takes five times the bytes of a logit: beyond this share, a whole row takes fewer. */
-const mostChangedShare = 1 / 5;
+/** Telling the device of a change takes eight times the bytes of a logit: beyond this share, a whole row takes fewer. */
+const mostChangedShare = 1 / 8;
 /** Rounded up to one, a random number would pass all weights. */
 const largestRandom = 1 - 2 ** -24;
 

@@ -15,13 +15,13 @@ export class GpuBuffer {
   }
 
   view(dims: readonly number[]): Tensor {
-    const count = dims.reduce((product, size) => product * size, 1);
-    if (count > this.#owner.size) throw new RangeError(`[${dims}] is more than ${this.#owner.size} values`);
+    this.#assertHolds(dims);
     return Tensor.fromGpuBuffer(this.#owner.gpuBuffer, { dataType: "float32", dims });
   }
 
   /** The same memory as int32. */
   words(dims: readonly number[]): Tensor {
+    this.#assertHolds(dims);
     return Tensor.fromGpuBuffer(this.#owner.gpuBuffer, { dataType: "int32", dims });
   }
 
@@ -32,6 +32,11 @@ export class GpuBuffer {
 
   dispose(): void {
     this.#owner.dispose();
+  }
+
+  #assertHolds(dims: readonly number[]): void {
+    const count = dims.reduce((product, size) => product * size, 1);
+    if (count > this.#owner.size) throw new RangeError(`[${dims}] is more than ${this.#owner.size} values`);
   }
 }
 

@@ -5,7 +5,7 @@ import type { AdapterTargets, EmbeddingModule } from "../adapter.ts";
 import { adapterInputs } from "../adapter-graph.ts";
 import { type AdapterSite, adapterSites } from "../adapter-sites.ts";
 import { rankBlock } from "../cpu/adapter-bank.ts";
-import type { RankStack, SiteAdapter } from "../site-adapter.ts";
+import type { SiteAdapter } from "../site-adapter.ts";
 import { type SparseSegments, segmentWidth } from "../sparse-segments.ts";
 import { type DeviceFeature, scaleInputs, sparseInputs } from "./gpu-adapter-graph.ts";
 
@@ -21,10 +21,14 @@ export type SlotArray = {
   readonly type: "float32" | "int32";
   readonly width: number; // values of a slot; the least where they vary
   readonly varies?: boolean; // with the adapter, and from layer to layer
+  /** Contents are ranks [rank, width of one], of which a slot has a block: one after another, or as its columns. */
+  readonly ranks?: "first" | "last";
   readonly dims: (slots: number, width: number) => number[];
   /** Of indices that count through all slots: by how much they grow from one slot to the next, given all widths. */
   readonly stride?: (widths: readonly number[]) => number;
 };
+
+export type SlotContents = Float32Array | Int32Array<ArrayBuffer>;
 
 export type SlotKind = {
   readonly layers: number;
@@ -33,8 +37,8 @@ export type SlotKind = {
   /** Whether the first slot is the base's, for rows whose adapter has none of the kind. */
   readonly hasBase: boolean;
   slotsOf(adapter: SlotAdapter): number;
-  /** @returns for each array [slots, width]; of an adapter without slots, what the base's slot holds */
-  contents(adapter: SlotAdapter, layer: number): (Float32Array | Int32Array<ArrayBuffer>)[];
+  /** @returns for each array [slots, width], or its ranks; of an adapter without slots, what the base's slot holds */
+  contents(adapter: SlotAdapter, layer: number): SlotContents[];
 };
 
 export type SiteKinds = {
@@ -73,37 +77,24 @@ function ranksOf({ name, layers, in: width, out }: AdapterSite): SlotKind {
         input: (layer) => adapterInputs.a(layer, name),
         type: "float32",
         width: width * rankBlock,
+        ranks: "last",
         dims: (slots) => [slots, 1, width, rankBlock],
       },
       {
         input: (layer) => adapterInputs.b(layer, name),
         type: "float32",
         width: rankBlock * out,
+        ranks: "first",
         dims: (slots) => [slots, 1, rankBlock, out],
       },
     ],
     hasBase: false,
     slotsOf: ({ sites }) => Math.ceil(sites.rank(name) / rankBlock),
     contents({ sites }, layer) {
-      const stack = sites.stack(layer, name);
-      const slots = Math.ceil(sites.rank(name) / rankBlock);
-      const b = new Float32Array(slots * rankBlock * out);
-      b.set(stack.b);
-      return [ranksLast(stack, slots, width), b];
+      const { a, b } = sites.stack(layer, name);
+      return [a, b];
     },
   };
-}
-
-/** A [rank, width] as slots of [width, rankBlock], filled up with zeros. */
-function ranksLast({ rank, a }: RankStack, slots: number, width: number): Float32Array {
-  const out = new Float32Array(slots * width * rankBlock);
-  for (let index = 0; index < rank; index++) {
-    const first = Math.floor(index / rankBlock) * width * rankBlock + (index % rankBlock);
-    for (let column = 0; column < width; column++) {
-      out[first + column * rankBlock] = a[index * width + column]!;
-    }
-  }
-  return out;
 }
 
 function scaleOf({ name, layers, out }: AdapterSite): SlotKind {
@@ -206,6 +197,19 @@ function embeddingOf({ hiddenSize }: AdapterTargets): SlotKind {
       return [b];
     },
   };
+}
+
+/** Of one buffer: what every WebGPU device binds (maxStorageBufferBindingSize, 128 MiB). */
+const boundFloats = 2 ** 25;
+
+/** Tokens that one run may have: a sparse change reads its entries' inputs for each. */
+export function mostTokensOf({ sites }: SlotAdapter, kinds: SlotKinds): number {
+  const entries = kinds.sites.flatMap(({ site, changes }) =>
+    changes === null
+      ? []
+      : Array.from({ length: site.layers }, (_, layer) => sites.sparse(layer, site.name)?.values.length ?? 0),
+  );
+  return Math.max(1, Math.floor(boundFloats / (Math.max(...entries) + segmentWidth)));
 }
 
 /** Ranks of an embedding that share a slot. */

@@ -3,8 +3,9 @@
 import { GraphBuilder } from "../onnx/graph-builder.ts";
 import { type Feeds, indexTensor, int32Tensor } from "../session.ts";
 import type { SlotLayers } from "./gpu-adapter.ts";
-import { type BusCounter, type GpuBuffer, GpuSession } from "./gpu-session.ts";
+import type { BusCounter, GpuBuffer } from "./gpu-session.ts";
 import type { SlotArray, SlotKind } from "./gpu-slot-kinds.ts";
+import { LazySession } from "./lazy-session.ts";
 
 export type SlotCopy = {
   readonly from: SlotLayers;
@@ -15,18 +16,11 @@ export type SlotCopy = {
 
 export class SlotWriter {
   readonly #kind: SlotKind;
-  readonly #session: GpuSession;
+  readonly #session: LazySession;
 
-  private constructor(kind: SlotKind, session: GpuSession) {
+  constructor(kind: SlotKind, bus: BusCounter) {
     this.#kind = kind;
-    this.#session = session;
-  }
-
-  static async open(kind: SlotKind, bus: BusCounter): Promise<SlotWriter> {
-    const graph = new GraphBuilder();
-    graph.input("places", "int32", ["n", 1]);
-    for (const [name, array] of named(kind)) addCopy(graph, name, array);
-    return new SlotWriter(kind, await GpuSession.open({ model: graph.finish(), bus }));
+    this.#session = new LazySession(() => ({ model: copyGraph(kind), bus }));
   }
 
   async write({ from, to, capacity, places }: SlotCopy): Promise<void> {
@@ -49,7 +43,7 @@ export class SlotWriter {
         feeds[`offsets.${name}`] = int32Tensor(offsets, [places.length, 1]);
       }
     }
-    await this.#session.run(feeds, into);
+    await (await this.#session.get()).run(feeds, into);
   }
 
   async close(): Promise<void> {
@@ -65,6 +59,13 @@ function named(kind: SlotKind) {
 
 function matrix({ type }: SlotArray, buffer: GpuBuffer, dims: readonly number[]): Feeds[string] {
   return type === "int32" ? buffer.words(dims) : buffer.view(dims);
+}
+
+function copyGraph(kind: SlotKind): Uint8Array {
+  const graph = new GraphBuilder();
+  graph.input("places", "int32", ["n", 1]);
+  for (const [name, array] of named(kind)) addCopy(graph, name, array);
+  return graph.finish();
 }
 
 /** A slot that is wider than what comes is filled up with zeros. */

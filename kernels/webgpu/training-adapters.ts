@@ -4,7 +4,8 @@
 import { GraphBuilder } from "../onnx/graph-builder.ts";
 import type { Feeds } from "../session.ts";
 import type { AdapterPlace } from "../training/training-device.ts";
-import { type BusCounter, GpuSession } from "./gpu-session.ts";
+import type { BusCounter } from "./gpu-session.ts";
+import { LazySession } from "./lazy-session.ts";
 import type { Watch } from "./training-device.ts";
 
 type View = Feeds[string];
@@ -14,7 +15,7 @@ export class GpuAdapterPlaces {
   readonly #run: Watch;
   readonly #held = new Map<AdapterPlace, View[]>();
   readonly #released = new Set<AdapterPlace>();
-  #upload: Promise<GpuSession> | null = null;
+  #upload: LazySession | null = null;
 
   constructor(bus: BusCounter, run: Watch) {
     this.#bus = bus;
@@ -34,20 +35,20 @@ export class GpuAdapterPlaces {
   async close(): Promise<void> {
     for (const place of this.#held.keys()) this.#released.add(place);
     this.#disposeReleased();
-    await (await this.#upload)?.close();
+    await this.#upload?.close();
   }
 
   async #put(feeds: Feeds, place: AdapterPlace): Promise<Feeds> {
-    const copies = await (await this.#uploadOf(feeds)).run(feeds);
+    const copies = await (await this.#uploadOf(feeds).get()).run(feeds);
     const onDevice = Object.keys(feeds).map((name): [string, View] => [name, copies[copyOf(name)]!]);
     this.#held.get(place)!.push(...onDevice.map(([, tensor]) => tensor));
     return Object.fromEntries(onDevice);
   }
 
   /** A kernel's layers all have the same inputs. */
-  #uploadOf(feeds: Feeds): Promise<GpuSession> {
+  #uploadOf(feeds: Feeds): LazySession {
     const keptOutput = Object.keys(feeds).map(copyOf);
-    this.#upload ??= GpuSession.open({ model: copyGraph(feeds), bus: this.#bus, keptOutput });
+    this.#upload ??= new LazySession(() => ({ model: copyGraph(feeds), bus: this.#bus, keptOutput }));
     return this.#upload;
   }
 

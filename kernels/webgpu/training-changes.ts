@@ -3,7 +3,8 @@
 
 import { GraphBuilder } from "../onnx/graph-builder.ts";
 import { floatTensor, int32Tensor } from "../session.ts";
-import { type BusCounter, type GpuBuffer, GpuSession } from "./gpu-session.ts";
+import type { BusCounter, GpuBuffer } from "./gpu-session.ts";
+import { LazySession } from "./lazy-session.ts";
 
 export type MatrixChange = {
   readonly values: GpuBuffer; // of the matrix
@@ -13,37 +14,30 @@ export type MatrixChange = {
 };
 
 export class GpuChanges {
-  readonly #sessions: Promise<Record<"add" | "write", GpuSession>>;
+  readonly #adding: LazySession;
+  readonly #writing: LazySession;
 
   constructor(bus: BusCounter) {
-    this.#sessions = openSessions(bus);
-    this.#sessions.catch(() => {}); // whoever changes something hears of it
+    this.#adding = new LazySession(() => ({ model: changeGraph({ adds: true }), bus }));
+    this.#writing = new LazySession(() => ({ model: changeGraph({ adds: false }), bus }));
   }
 
   /** @returns what puts the former values back */
   async add({ values, size, places, added }: MatrixChange): Promise<() => Promise<void>> {
-    const { add, write } = await this.#sessions;
+    const [adding, writing] = [await this.#adding.get(), await this.#writing.get()];
     const matrix = values.view([size]);
     const at = int32Tensor(places, [places.length]);
     const feeds = { matrix, places: at, values: floatTensor(added, [places.length]) };
-    const { before } = await add.run(feeds, { changed: matrix });
+    const { before } = await adding.run(feeds, { changed: matrix });
     return async () => {
-      await write.run({ matrix, places: at, values: before! }, { changed: matrix });
+      await writing.run({ matrix, places: at, values: before! }, { changed: matrix });
     };
   }
 
   async close(): Promise<void> {
-    const { add, write } = await this.#sessions;
-    await add.close();
-    await write.close();
+    await this.#adding.close();
+    await this.#writing.close();
   }
-}
-
-async function openSessions(bus: BusCounter): Promise<Record<"add" | "write", GpuSession>> {
-  return {
-    add: await GpuSession.open({ model: changeGraph({ adds: true }), bus }),
-    write: await GpuSession.open({ model: changeGraph({ adds: false }), bus }),
-  };
 }
 
 function changeGraph({ adds }: { readonly adds: boolean }): Uint8Array {

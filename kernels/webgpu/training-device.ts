@@ -38,7 +38,7 @@ export function webgpuTraining(model: TrainedModel, watch: Watch): DeviceTrainin
   };
 }
 
-/** What the device holds of the base beside serving's copy, and while it widens. */
+/** What the device holds of the base beside serving's copy, and while it widens; without what the runtime rounds up. */
 export function trainingBaseBytes({ layers, head, sizeBytes }: PreparedLayout): number {
   if (head.encoding === "float32") return sizeBytes;
   const { qkv, o, gate, up, down } = layers[0]!;
@@ -76,7 +76,7 @@ export function trainingOn({ allocator, bus }: Omit<TrainedModel, "base">, watch
     return {
       newGraph: () => new WebgpuTrainingGraph(),
       async openSession({ modelPath: model }) {
-        const session = await GpuSession.open({ model, bus });
+        const session = await run(() => GpuSession.open({ model, bus }));
         return { run: (feeds) => run(() => onHost(session, feeds)), close: () => session.close() };
       },
       weights: watched,

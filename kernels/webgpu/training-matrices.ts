@@ -6,7 +6,8 @@ import type { PreparedMatrix } from "../prepare/layout.ts";
 import { blockSize, blocksPerRow, type QuantizedBits } from "../prepare/quantize-blocks.ts";
 import type { Feeds } from "../session.ts";
 import type { PreparedWeights } from "../training/prepared-weights.ts";
-import { type BusCounter, type GpuAllocator, type GpuBuffer, GpuSession } from "./gpu-session.ts";
+import type { BusCounter, GpuAllocator, GpuBuffer } from "./gpu-session.ts";
+import { LazySession } from "./lazy-session.ts";
 
 /** Rows of a matrix; without scales they are float32. */
 export type StoredRows = {
@@ -16,13 +17,15 @@ export type StoredRows = {
   readonly quantized: { readonly scales: GpuBuffer; readonly bits: QuantizedBits } | null;
 };
 
+type HostRows = Pick<PreparedWeights, "quantizedRows" | "readRows">;
+
 export class GpuMatrices {
-  readonly #host: PreparedWeights;
+  readonly #host: HostRows;
   readonly #allocator: GpuAllocator;
   readonly #bus: BusCounter;
-  readonly #widening = new Map<string, Promise<GpuSession>>();
+  readonly #widening = new Map<string, LazySession>();
 
-  constructor(host: PreparedWeights, { allocator, bus }: { allocator: GpuAllocator; bus: BusCounter }) {
+  constructor(host: HostRows, { allocator, bus }: { allocator: GpuAllocator; bus: BusCounter }) {
     this.#host = host;
     this.#allocator = allocator;
     this.#bus = bus;
@@ -45,7 +48,7 @@ export class GpuMatrices {
   /** @param place for [rows, columns] */
   async widen({ rows, columns, data, quantized }: StoredRows, place: GpuBuffer): Promise<void> {
     const { scales, bits } = quantized!;
-    const session = await this.#wideningOf(columns, bits);
+    const session = await this.#wideningOf(columns, bits).get();
     const blocks = blocksPerRow(columns);
     const feeds: Feeds = {
       packed: data.bytes([rows, ...packedBlocks(columns, bits)]),
@@ -55,13 +58,14 @@ export class GpuMatrices {
   }
 
   async close(): Promise<void> {
-    for (const session of this.#widening.values()) await (await session).close();
+    for (const session of this.#widening.values()) await session.close();
   }
 
-  #wideningOf(columns: number, bits: QuantizedBits): Promise<GpuSession> {
+  #wideningOf(columns: number, bits: QuantizedBits): LazySession {
     const key = `${columns} ${bits}`;
     const session =
-      this.#widening.get(key) ?? GpuSession.open({ model: wideningGraph(columns, bits), bus: this.#bus });
+      this.#widening.get(key) ??
+      new LazySession(() => ({ model: wideningGraph(columns, bits), bus: this.#bus }));
     this.#widening.set(key, session);
     return session;
   }

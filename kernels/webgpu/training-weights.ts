@@ -63,7 +63,12 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
     }
     const restores: (() => Promise<void>)[] = [];
     const restore = async () => {
-      for (const former of restores) await former();
+      try {
+        for (const former of restores.toReversed()) await former();
+      } catch (error) {
+        this.#forgetLayer(index); // it is not the base's
+        throw error;
+      }
     };
     try {
       for (const { projection, indices, values: added } of deltas) {
@@ -75,7 +80,7 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
         restores.push(await this.#changes.add(change));
       }
     } catch (error) {
-      await restore();
+      this.#forgetLayer(index);
       throw error;
     }
     return { feeds, restore };
@@ -87,6 +92,7 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
     if (stored?.rows !== count) {
       if (stored !== undefined) disposeRows(stored);
       this.#head.delete(firstRow);
+      this.#widenedHead.holds = null;
       stored = await this.#matrices.store(head, firstRow, count);
       this.#head.set(firstRow, stored);
     }
@@ -107,10 +113,7 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
     await this.#matrices.close();
     await this.#changes.close();
     this.#host.close();
-    for (const { matrices, vectors } of this.#layers.values()) {
-      for (const stored of matrices.values()) disposeRows(stored);
-      for (const vector of vectors.values()) vector.dispose();
-    }
+    for (const index of this.#layers.keys()) this.#forgetLayer(index);
     for (const stored of this.#head.values()) disposeRows(stored);
     for (const { places } of [this.#widenedLayer, this.#widenedHead]) {
       for (const place of places.values()) place.dispose();
@@ -120,19 +123,29 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
   async #storedLayer(index: number): Promise<StoredLayer> {
     const known = this.#layers.get(index);
     if (known !== undefined) return known;
-    const matrices = new Map<string, StoredRows>();
-    const vectors = new Map<string, GpuBuffer>();
+    const stored = { matrices: new Map<string, StoredRows>(), vectors: new Map<string, GpuBuffer>() };
     const parts: [string, PreparedMatrix | PreparedVector | null][] = Object.entries(
       this.layout.layers[index]!,
     );
-    for (const [name, part] of parts) {
-      if (part === null) continue;
-      if ("length" in part) vectors.set(name, await this.#allocator.upload(this.#host.vector(part)));
-      else matrices.set(name, await this.#matrices.store(part));
+    try {
+      for (const [name, part] of parts) {
+        if (part === null) continue;
+        if ("length" in part) stored.vectors.set(name, await this.#allocator.upload(this.#host.vector(part)));
+        else stored.matrices.set(name, await this.#matrices.store(part));
+      }
+    } catch (error) {
+      disposeLayer(stored);
+      throw error;
     }
-    const stored = { matrices, vectors };
     this.#layers.set(index, stored);
     return stored;
+  }
+
+  /** Whoever asks for it next has it brought anew. */
+  #forgetLayer(index: number): void {
+    disposeLayer(this.#layers.get(index)!);
+    this.#layers.delete(index);
+    this.#widenedLayer.holds = null;
   }
 
   /** The matrices' float32 values. @param index by which what is widened is known */
@@ -155,4 +168,9 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
     widened.holds = index;
     return places;
   }
+}
+
+function disposeLayer({ matrices, vectors }: StoredLayer): void {
+  for (const stored of matrices.values()) disposeRows(stored);
+  for (const vector of vectors.values()) vector.dispose();
 }

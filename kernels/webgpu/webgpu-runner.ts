@@ -27,6 +27,7 @@ import { type GpuKvSequence, GpuKvStore } from "./gpu-kv-store.ts";
 import { cachedTokens, GpuPrefixes, type PrefixUse } from "./gpu-prefixes.ts";
 import type { GpuBuffer } from "./gpu-session.ts";
 import { GpuVirtualTokens } from "./gpu-virtual-tokens.ts";
+import { joinLogits, promptPieces } from "./prompt-pieces.ts";
 import { type NewTokens, stateFeeds, tokenFeeds } from "./step-feeds.ts";
 import { deviceInputs } from "./webgpu-graph.ts";
 import type { WebgpuModel } from "./webgpu-model.ts";
@@ -198,10 +199,15 @@ export class WebgpuRunner implements ModelRunner {
       };
       await this.#virtualTokens.place(version!, { sequence: place, kv, compute });
     }
-    place.length += await this.#prefixes.copyIn(prefix, kv, place.length);
+    const cached = await this.#prefixes.copyIn(prefix, kv, place.length);
+    place.length += cached;
     const wanted = wantedTokens(chunk.logits, tokenIds.length);
     const query = (chunk.logits === "last" ? chunk.query : undefined) ?? (() => null);
-    const logits = await this.#runChunk(sequence, { ids: tokenIds, hidden: null, length, wanted, query, kv });
+    const parts: Logits[] = [];
+    for (const piece of promptPieces({ ids: tokenIds, wanted }, this.#adapters.mostTokens(version))) {
+      parts.push(await this.#runChunk(sequence, { ...piece, hidden: null, length, query, kv }));
+    }
+    const logits = joinLogits(parts);
     if (!this.#lengthMatters(length)) {
       const promptOffset = position - virtual;
       await this.#prefixes.keep(prefix, { tokenIds, promptOffset, kv, first: position });

@@ -14,6 +14,10 @@ const readyAnswer = jsonResponse(
       plan_bytes: z.int().openapi({ description: "The most that the process may come to use." }),
       limit_bytes: z.int().openapi({ description: "What the machine or the container has." }),
       parts: z.record(z.string(), z.int()).openapi({ description: "What the plan is made of." }),
+      device: z
+        .object({ plan_bytes: z.int(), parts: z.record(z.string(), z.int()) })
+        .nullable()
+        .openapi({ description: "The same of a device's own memory; null where the CPU serves." }),
     }),
   }),
 );
@@ -41,9 +45,10 @@ export const ready = plainEndpoint({
   async handle(_, { readiness, memory }) {
     if (readiness.obstacle !== null) throw new NotReadyError(readiness.obstacle);
     const { planBytes, limitBytes, parts } = memory;
+    const device = memory.device && { plan_bytes: memory.device.planBytes, parts: memory.device.parts };
     return Response.json({
       status: "ok",
-      memory: { plan_bytes: planBytes, limit_bytes: limitBytes, parts },
+      memory: { plan_bytes: planBytes, limit_bytes: limitBytes, parts, device },
     });
   },
 });

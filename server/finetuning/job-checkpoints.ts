@@ -2,13 +2,12 @@
 // of what follows, the header's length, the header (JSON: step, names of values, and the arrays' names, types and
 // lengths), the values, and the arrays, each at a multiple of eight bytes.
 
-import { createHash } from "node:crypto";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { makeFolderDurably, renameDurably, writeFileSynced } from "../../adapters-store/durable-files.ts";
 import type { CheckpointArray, JobCheckpoint } from "../../finetuning/job.ts";
 import { CotenantError } from "../../kernels/errors.ts";
+import { hashInTurns } from "./hash-in-turns.ts";
 
 type Header = {
   readonly format: 1;
@@ -34,7 +33,6 @@ export type LoadedCheckpoint = {
 
 const hashBytes = 32;
 const lengthBytes = 8;
-const sliceBytes = 2 ** 20;
 const kept = 2;
 const namePattern = /^step-\d{10}\.checkpoint$/;
 
@@ -117,7 +115,7 @@ async function encode(job: string, { step, values, arrays }: JobCheckpoint): Pro
     ],
   );
   const content = Buffer.concat([Buffer.alloc(hashBytes), length, padded, ...pieces]);
-  content.set(await hashOf(content.subarray(hashBytes)));
+  content.set(await hashInTurns([content.subarray(hashBytes)]));
   return content;
 }
 
@@ -125,7 +123,7 @@ async function encode(job: string, { step, values, arrays }: JobCheckpoint): Pro
 async function decode(jobId: string, content: Buffer): Promise<JobCheckpoint | null> {
   const start = hashBytes + lengthBytes;
   if (content.length < start) return null;
-  if (!content.subarray(0, hashBytes).equals(await hashOf(content.subarray(hashBytes)))) return null;
+  if (!content.subarray(0, hashBytes).equals(await hashInTurns([content.subarray(hashBytes)]))) return null;
   const headerEnd = start + content.readUInt32LE(hashBytes);
   const header: Header = JSON.parse(content.toString("utf8", start, headerEnd));
   if (header.format !== 1) throw unknownFormat(header.format);
@@ -150,16 +148,6 @@ function unknownFormat(format: unknown): CotenantError {
     "checkpoint_format_unknown",
     `the job's checkpoint has format ${format}, of another version of cotenant; resume it with that version`,
   );
-}
-
-/** In slices with turns between them: the thread answers requests meanwhile. */
-async function hashOf(bytes: Uint8Array): Promise<Buffer> {
-  const hash = createHash("sha256");
-  for (let at = 0; at < bytes.length; at += sliceBytes) {
-    hash.update(bytes.subarray(at, at + sliceBytes));
-    await nextTurn();
-  }
-  return hash.digest();
 }
 
 function typeOf(array: CheckpointArray): ArrayType {

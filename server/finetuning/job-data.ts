@@ -1,6 +1,5 @@
 // What a job computes with: its files as tokens, and the adapter that it continues from.
 
-import { createHash } from "node:crypto";
 import type { AdapterStore } from "../../adapters-store/store.ts";
 import type { TrainingExamples } from "../../finetuning/job.ts";
 import { CotenantError } from "../../kernels/errors.ts";
@@ -9,6 +8,7 @@ import { InvalidFieldError } from "../errors.ts";
 import type { TextModel } from "../text/text-model.ts";
 import { type EncodedFile, encodeExamples } from "./encode-examples.ts";
 import type { EncodingTurns } from "./encoding-turns.ts";
+import { hashInTurns } from "./hash-in-turns.ts";
 import type { JobRecord } from "./job-record.ts";
 import type { JobData } from "./job-run.ts";
 import type { TrainingFile } from "./stored-file.ts";
@@ -63,7 +63,7 @@ async function readData(job: JobRecord, sources: JobDataSources, signal: AbortSi
   const training = await encode(trainingFile);
   const validation = validationFile === null ? null : await encode(validationFile);
   const from = parent === null ? null : await sources.adapters.decode(parent.version);
-  return { training, validation, from, examplesHash: hashExamples(training, validation) };
+  return { training, validation, from, examplesHash: await hashExamples(training, validation) };
 }
 
 function baseChanged(before: string, now: string): CotenantError {
@@ -74,10 +74,15 @@ function baseChanged(before: string, now: string): CotenantError {
 }
 
 /** Of all that the files were encoded to. */
-export function hashExamples(training: TrainingExamples, validation: TrainingExamples | null): string {
-  const hash = createHash("sha256");
-  for (const { tokenIds, weights, ends } of validation === null ? [training] : [training, validation]) {
-    for (const array of [ends, tokenIds, weights]) hash.update(`${array.length} `).update(array);
-  }
-  return hash.digest("hex");
+export async function hashExamples(
+  training: TrainingExamples,
+  validation: TrainingExamples | null,
+): Promise<string> {
+  const sets = validation === null ? [training] : [training, validation];
+  const arrays = sets.flatMap(({ tokenIds, weights, ends }) => [ends, tokenIds, weights]);
+  const parts = arrays.flatMap((array) => {
+    const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    return [Buffer.from(`${array.length} `), bytes];
+  });
+  return (await hashInTurns(parts)).toString("hex");
 }

@@ -7,6 +7,7 @@ import type { JobRun } from "./job-run.ts";
 
 export type JobLineOptions = {
   readonly memoryBytes: number; // of all jobs together
+  readonly sharedBytes?: number; // of those, what each job's plan counts and all have but once
   readonly mostAtOnce?: number; // in the engine; others wait here
   readonly mostOfTenant?: number; // of those, so that others find a place at once
   readonly start: (job: PlannedJob) => { readonly run: JobRun; readonly ended: Promise<void> };
@@ -27,8 +28,9 @@ export class JobLine {
 
   add(job: PlannedJob): void {
     const { id, tenant, plan } = job;
-    const limit = this.#options.memoryBytes;
-    const bytes = plan.memoryBytes > limit ? 0 : plan.memoryBytes; // one that never fits takes none: its run says so
+    const { memoryBytes, sharedBytes = 0 } = this.#options;
+    const ownBytes = Math.max(0, plan.memoryBytes - sharedBytes); // the plan may be of another device
+    const bytes = plan.memoryBytes > memoryBytes ? 0 : ownBytes; // one that never fits takes none: its run says so
     this.#waiting = [...this.#waiting, { job, claim: { id, tenant, bytes, overtaken: 0 } }];
     this.#admit();
   }
@@ -51,13 +53,13 @@ export class JobLine {
   }
 
   #admit(): void {
-    const { memoryBytes, mostAtOnce = 16, mostOfTenant = 4 } = this.#options;
+    const { memoryBytes, sharedBytes = 0, mostAtOnce = 16, mostOfTenant = 4 } = this.#options;
     while (!this.#isClosed && this.#running.size < mostAtOnce) {
       const running = [...this.#running.values()].map(({ claim }) => claim);
       const counts = Map.groupBy(running, ({ tenant }) => tenant.id);
       const hasPlace = ({ tenant }: MemoryClaim) => (counts.get(tenant.id)?.length ?? 0) < mostOfTenant;
       const due = this.#waiting.map(({ claim }) => claim).filter(hasPlace);
-      const freeBytes = memoryBytes - running.reduce((sum, { bytes }) => sum + bytes, 0);
+      const freeBytes = memoryBytes - sharedBytes - running.reduce((sum, { bytes }) => sum + bytes, 0);
       const next = nextForMemory(due, running, freeBytes);
       if (next === null) return;
       const { job, claim } = this.#waiting.find((each) => each.job.id === next.id)!;

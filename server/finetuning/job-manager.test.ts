@@ -516,6 +516,17 @@ test("a job that waits for memory is passed by other tenants', eight times at mo
   assert.ok(!engine.startedIds.includes("of-acme-2"), `${engine.startedIds}`);
 });
 
+test("memory that all jobs share is counted once", async (context) => {
+  const engine = new FixtureEngine(1000);
+  const scene = await openScene(context, folder(context), engine, { memoryBytes: 100, sharedBytes: 40 });
+  const plan = { ...fixturePlan, memoryBytes: 70 }; // 30 of its own
+  for (const id of ["one", "two", "three"])
+    await scene.manager.create(fixtureJob({ id, resultId: id, plan }));
+  for (const id of ["one", "two"]) await scene.until(({ status }) => status === "running", id);
+  await delay(5);
+  assert.equal(scene.store.get("three")!.status, "queued");
+});
+
 test("a job is paused, cancelled or left at once while its files are read for the engine", async (context) => {
   const loads: AbortSignal[] = [];
   const load = (_: JobRecord, signal: AbortSignal): Promise<never> => {

@@ -4,9 +4,11 @@ import { type MethodName, methods } from "../../finetuning/methods/index.ts";
 import type { Method } from "../../finetuning/methods/method.ts";
 import {
   checkSettings,
+  type SettingKind,
   type Settings,
   SettingsError,
   type SettingsTable,
+  type SettingValue,
 } from "../../finetuning/settings.ts";
 import type { AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
 import type { Asked } from "./job-hyperparameters.ts";
@@ -27,18 +29,27 @@ export function methodOf({ type = "lora", ...given }: GivenMethod): Asked["metho
   return { name, settings };
 }
 
-/** A setting that begins with the name of a choice, or of a flag, is of no use where that is not chosen. */
+/** Throws SettingsError for a setting that is of no use as the others are. */
 function refuseIdle(setting: string, settings: Settings, table: SettingsTable): void {
   for (const [name, kind] of Object.entries(table)) {
-    const owners = kind.kind === "choice" ? kind.choices : kind.kind === "flag" ? [name] : [];
-    const owner = owners.find((each) => setting.startsWith(`${each}_`));
-    const wanted = kind.kind === "flag" ? true : owner;
-    if (owner === undefined || settings[name] === wanted) continue;
-    throw new SettingsError(
-      `method.adapter.${setting}`,
-      `is of use with ${name} ${wanted} alone; leave it out`,
-    );
+    const wanted = wantedFor(setting, name, kind);
+    if (wanted === null || wanted.some((value) => value === settings[name])) continue;
+    const problem = `is of use with ${name} ${wanted.join(" or ")} alone; leave it out`;
+    throw new SettingsError(`method.adapter.${setting}`, problem);
   }
+}
+
+/**
+ * What another setting has to be for one that begins with its name, or with the name of one of its choices; null = it
+ * does not matter. Of a choice, the default is the one without settings of its own.
+ */
+function wantedFor(setting: string, name: string, kind: SettingKind): readonly SettingValue[] | null {
+  const belongsTo = (owner: string) => setting.startsWith(`${owner}_`);
+  if (kind.kind === "flag") return belongsTo(name) ? [true] : null;
+  if (kind.kind !== "choice") return null;
+  if (belongsTo(name)) return kind.choices.filter((choice) => choice !== kind.default);
+  const owner = kind.choices.find(belongsTo);
+  return owner === undefined ? null : [owner];
 }
 
 /**

@@ -41,6 +41,7 @@ export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSig
   const from = parent === null ? null : await sources.adapters.decode(parent.version);
   const { sequences, truncated } = training.report;
   const examples = { training: training.examples, validation: validation?.examples ?? null };
+  const examplesHash = await hashExamples(examples.training, examples.validation);
   return namingFields(() => {
     const count = asked.objective === "dpo" ? sequences / 2 : sequences;
     const { spec, steps, resolved } = resolveSpec(withWindowFor(model.targets, asked), count);
@@ -59,7 +60,7 @@ export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSig
         stepsLineBytes * (steps + 1) +
         (parent === null ? ledgerBytes(spec, steps) : 0),
       truncatedExamples: truncated + (validation?.report.truncated ?? 0),
-      examplesHash: hashExamples(examples.training, examples.validation),
+      examplesHash,
     };
   });
 }

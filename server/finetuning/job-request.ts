@@ -61,9 +61,12 @@ export async function jobOf(request: JobRequest, surroundings: JobSurroundings):
   const checked = async (): Promise<JobRecord> => {
     const from = parent === null ? null : await sources.adapters.decode(parent.version);
     const { resultBytes } = leastMemory(draft, from, surroundings);
-    const of = from && { from, targets: model.targets };
-    const method = namingFields(() => of && continuedMethod(asked.method, request.adapter, of));
-    const job = { ...draft, resultBytes, asked: { ...asked, method: method ?? asked.method } };
+    const { targets } = model;
+    const method =
+      from === null
+        ? asked.method
+        : namingFields(() => continuedMethod(asked.method, request.adapter, { from, targets }));
+    const job = { ...draft, resultBytes, asked: { ...asked, method } };
     const plan = isSmall ? await planJob(job, surroundings, signal) : null;
     return { ...job, ...(plan && queuedBy(plan)) };
   };

@@ -55,6 +55,7 @@ export function openJobs(parts: JobParts): JobManager {
         content: resultsCsv(store, id),
       }),
     memoryBytes,
+    sharedBytes: engine.model.trainingBaseBytes,
     metrics,
     logger,
     hold: (version, hold) => adapters.hold(version, hold),

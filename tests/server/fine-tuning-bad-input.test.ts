@@ -154,6 +154,11 @@ suite("what no job can be made of", () => {
         /there is no such setting; .*channels/,
       ],
       [
+        { method: { type: "supervised", adapter: { type: "lora", layers_per_step: 1 } } },
+        "method.adapter.layers_per_step",
+        /is of use with layers ist or lisa alone; leave it out/,
+      ],
+      [
         { method: { type: "supervised", supervised: { hyperparameters: { constructor: 1 } } } },
         "method.supervised.hyperparameters.constructor",
         /there is no such setting/,

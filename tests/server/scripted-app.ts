@@ -39,7 +39,13 @@ import { TextModel } from "../../server/text/text-model.ts";
 import { UploadRoom } from "../../server/upload-room.ts";
 import { openUsageLedger } from "../../server/usage/ledger.ts";
 
-const scriptedMemory = { planBytes: 1, limitBytes: 2, hostCacheBytes: 1, parts: {} } as MemoryPlan;
+const scriptedMemory = {
+  planBytes: 1,
+  limitBytes: 2,
+  hostCacheBytes: 1,
+  parts: {},
+  device: null,
+} as MemoryPlan;
 
 export const tinyDirectory = fileURLToPath(new URL("../../models/tiny", import.meta.url));
 

@@ -31,6 +31,11 @@ const tolerance = 2e-4; // on log-probabilities
 
 type Answer = { readonly status: number; readonly code?: string; readonly text?: string };
 
+type Parts = Readonly<Record<string, number>>;
+type ReadyAnswer = {
+  readonly memory: { readonly parts: Parts; readonly device: { readonly parts: Parts } | null };
+};
+
 async function ask(url: string): Promise<Answer> {
   const response = await fetch(`${url}/v1/completions`, {
     method: "POST",
@@ -71,6 +76,9 @@ test("a server whose device is lost fails the request, starts another engine and
   const args = ["server/cotenant.js", "serve", "--port", "0", "--device", "webgpu", ...folders, ...limits];
   const environment = { ...process.env, ...driver!.environment };
   await withServer({ command: process.execPath, args, cwd: packageRoot, environment }, async (url) => {
+    const { memory } = (await (await fetch(`${url}/ready`)).json()) as ReadyAnswer;
+    assert.equal(memory.parts.keys_and_values, 0);
+    assert.ok(memory.device!.parts.keys_and_values! > 0);
     const before = await ask(url);
     assert.equal(before.status, 200);
     driver!.lose();

@@ -4,10 +4,12 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { CotenantError } from "../../kernels/errors.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
 import type { LayerMoments } from "../../kernels/training/activation-pass.ts";
 import { TrainingKernel, type TrainingKernelOptions } from "../../kernels/training/training-kernel.ts";
-import { type TrainingUnit, updateUnit } from "../../kernels/training/training-pass.ts";
+import { type PassModule, type TrainingUnit, updateUnit } from "../../kernels/training/training-pass.ts";
 import { GpuAllocator } from "../../kernels/webgpu/gpu-session.ts";
 import { trainingOn } from "../../kernels/webgpu/training-device.ts";
 import { temporaryCache } from "../golden/golden-case.ts";
@@ -80,6 +82,54 @@ for (const [name, encoding] of [
     assert.ok(Math.max(...errors) <= ownTolerance, `${errors}`);
   });
 }
+
+test("an adapter crosses once in a pass, however many windows it has", async () => {
+  const base = await openTrainingBase(join(checkpoints, "llama"), cacheDirectory, "float32");
+  const golden = goldenGradients("llama", adapterTargets(base.config));
+  const kernel = await TrainingKernel.open(base, { ...onDevice, windowTokens: 16 });
+  const bytesOf = async (modules: readonly PassModule[]) => {
+    const before = bus.bytes;
+    const pass = kernel.pass([{ tokenIds: golden.tokenIds, scored: [1] }], { modules, train: false });
+    for (const unit of pass.forward()) await unit.run();
+    return bus.bytes - before;
+  };
+  await bytesOf([]); // the base crosses as well
+  const without = await bytesOf([]);
+  const crossed = (await bytesOf(golden.parameters.modules)) - without;
+  assert.ok(golden.tokenIds.length > 16);
+  assert.ok(crossed > 0 && crossed <= golden.parameters.flat.byteLength, `${crossed}`);
+  await kernel.close();
+});
+
+test("a kernel that closes while a unit is under way ends the unit and nothing else", async () => {
+  const base = await openTrainingBase(join(checkpoints, "llama"), cacheDirectory, "float32");
+  const { tokenIds } = goldenGradients("llama", adapterTargets(base.config));
+  const sequence = { tokenIds, scored: [1] };
+  const kernel = await TrainingKernel.open(base, { ...onDevice, windowTokens: 16 });
+  const [unit] = kernel.pass([sequence], { modules: [], train: false }).forward();
+  const ending = assert.rejects(unit!.run(), /closed while a unit/);
+  await kernel.close();
+  await ending;
+  const next = await TrainingKernel.open(base, { ...onDevice, windowTokens: 16 });
+  const pass = next.pass([sequence], { modules: [], train: false });
+  for (const unit of pass.forward()) await unit.run();
+  assert.ok(pass.logprobs()[0]! < 0);
+  await next.close();
+});
+
+test("a unit that fails fails its job, but for a lost device, which ends the engine", async () => {
+  const base = await openTrainingBase(join(checkpoints, "llama"), cacheDirectory, "float32");
+  const sequence = { tokenIds: [5, 6], scored: [1] };
+  const unitOn = async (error: Error) => {
+    const openDevice = trainingOn({ allocator, bus }, () => Promise.reject(error));
+    const kernel = await TrainingKernel.open(base, { threads: 1, openDevice });
+    const [unit] = kernel.pass([sequence], { modules: [], train: false }).forward();
+    return unit!.run();
+  };
+  await assert.rejects(unitOn(new Error("out of memory")), /out of memory/);
+  const lost = unitOn(new CotenantError("device_lost", "gone"));
+  assert.equal(await Promise.race([lost, setTimeout(200, "pending")]), "pending");
+});
 
 test("what the matrices read, as on the CPU", async () => {
   const base = await openTrainingBase(join(checkpoints, "llama"), cacheDirectory, "float32");

@@ -22,6 +22,7 @@ export const fileContent = plainEndpoint({
     const content = (await trainingFiles.openContent(file)).createReadStream();
     // A client that is gone before it reads anything never gets to the end of the content.
     signal.addEventListener("abort", () => content.destroy(), { once: true });
+    if (signal.aborted) content.destroy();
     return new Response(ReadableStream.from(content), {
       headers: {
         "content-type": "application/octet-stream",

@@ -1,0 +1,51 @@
+// How much memory serving a base model on WebGPU takes, on the device and on the host beside it, from its configuration
+// and its files' headers. Computed, and not measured on a real device yet (docs/webgpu.md).
+
+import {
+  type BaseMemory,
+  type BaseMemoryOptions,
+  baseMemory,
+  embeddingBytes,
+  garbageBytes,
+  matrixBytes,
+  stepBytes,
+} from "../base-memory.ts";
+
+export type DeviceMemory = {
+  readonly weightsBytes: number;
+  readonly embeddingsBytes: number; // widened to float32
+  readonly kvBytes: number; // of all rows at the whole context
+  readonly workBytes: number; // of a step
+  readonly largeAdapterBytes: number; // as on the CPU
+};
+
+export type GpuMemory = { readonly host: BaseMemory; readonly device: DeviceMemory };
+
+/** The runtime rounds its buffers up, to twice what is asked for at most. */
+const roundedUp = 2;
+const scoredTokens = 64; // of a prompt whose log-probabilities are asked for, in a run
+
+/** Throws CheckpointError as `openCheckpointWeights` does. */
+export function gpuMemory(options: BaseMemoryOptions): GpuMemory {
+  const { config, maxRows, modelDirectory } = options;
+  const { vocabSize, hiddenSize } = config;
+  const { kvBytes, largeAdapterBytes } = baseMemory(options);
+  const logitBytes = vocabSize * Float32Array.BYTES_PER_ELEMENT;
+  const weightsBytes = matrixBytes(options);
+  return {
+    host: {
+      weightsBytes: weightsBytes + embeddingBytes(modelDirectory), // as read, until the device has them
+      kvBytes: 0,
+      rowKvBytes: 0,
+      workBytes: 2 * Math.max(scoredTokens, maxRows) * logitBytes + garbageBytes, // whole rows of logits that cross
+      largeAdapterBytes,
+    },
+    device: {
+      weightsBytes,
+      embeddingsBytes: vocabSize * hiddenSize * Float32Array.BYTES_PER_ELEMENT,
+      kvBytes,
+      workBytes: roundedUp * stepBytes(options),
+      largeAdapterBytes,
+    },
+  };
+}

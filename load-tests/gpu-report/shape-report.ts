@@ -1,0 +1,118 @@
+// Everything that is measured of one model on the device, and what the goals make of it.
+
+import { matrixBytes } from "../../kernels/base-memory.ts";
+import { openBaseModel } from "../../kernels/base-model.ts";
+import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
+import { bytesPerToken } from "../../kernels/cpu/kv-arena.ts";
+import { openWebgpu } from "../../kernels/devices/webgpu.ts";
+import { adapterTargets } from "../../kernels/model-family.ts";
+import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
+import { type PeftSide, peftSide } from "./peft-side.ts";
+import { goal, type ReportPlan } from "./report-plan.ts";
+import {
+  addAdapters,
+  type DecodeRound,
+  decodeRound,
+  type Parity,
+  parity,
+  prefillRound,
+  swapRound,
+  versionOf,
+} from "./runner-rounds.ts";
+import { type TrainingRound, trainingRound } from "./training-round.ts";
+
+export type ShapeOptions = {
+  readonly modelDirectory: string;
+  readonly cacheDirectory: string;
+  readonly encoding: MatrixEncoding;
+  readonly bandwidth: number; // bytes per second
+  readonly python: string;
+  readonly plan: ReportPlan;
+};
+
+export type ShapeReport = {
+  readonly parity: Parity; // with this engine on the CPU
+  readonly decode: readonly (DecodeRound & { readonly bandwidthShare: number })[];
+  readonly prefill: Readonly<Record<"base" | "adapter", number>>; // tokens per second
+  readonly swapMs: number;
+  readonly training: TrainingRound | { readonly reason: string };
+  readonly peft: PeftSide;
+  readonly goals: {
+    readonly rows: number;
+    readonly timesPeft: number | null; // null = nothing to compare with
+    readonly loraTax: number;
+  };
+};
+
+export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
+  const { modelDirectory, cacheDirectory, encoding, bandwidth, plan } = options;
+  const compared = await float32Parity(options);
+  const opening = { modelDirectory, cacheDirectory, encoding, threads: 0, onProgress: () => undefined };
+  const maxRows = Math.max(...plan.rows);
+  const maxContext = plan.prompt + plan.past + plan.steps + 128;
+  const limits = { maxRows, maxContext };
+  const { base, runner, training } = await openWebgpu({
+    model: opening,
+    ...limits,
+    maxKvBytes: 0,
+    prefixCacheBytes: 0,
+  });
+  const { config } = base;
+  const targets = adapterTargets(config);
+  addAdapters(runner, targets, plan);
+  const weights = matrixBytes({ modelDirectory, config, encoding, ...limits });
+  const decode: ShapeReport["decode"][number][] = [];
+  for (const rows of plan.rows) {
+    for (const adapters of plan.adapters.filter((count) => count <= rows)) {
+      const round = await decodeRound(runner, { rows, adapters }, plan);
+      // What a step has to read at the least: weights once, and each row's keys and values.
+      const bytes = weights + rows * (plan.past + plan.steps) * bytesPerToken(config);
+      decode.push({ ...round, bandwidthShare: bytes / (round.msPerStep / 1000) / bandwidth });
+    }
+  }
+  const prefill = {
+    base: await prefillRound(runner, null, plan),
+    adapter: await prefillRound(runner, versionOf(0), plan),
+  };
+  const swapMs = await swapRound(runner, targets, plan);
+  const trained = await trainingRound(training, targets, plan);
+  await runner.dispose();
+  const peft = peftSide(options.python, modelDirectory, plan);
+  return {
+    parity: compared,
+    decode,
+    prefill,
+    swapMs,
+    training: trained ?? { reason: training.problem! },
+    peft,
+    goals: goalsOf(decode, peft),
+  };
+}
+
+/** In float32, in which both compute the same: the CPU's int4 and int8 products round activations as well. */
+async function float32Parity({ modelDirectory, cacheDirectory, plan }: ShapeOptions): Promise<Parity> {
+  const opening = { modelDirectory, cacheDirectory, threads: 0, onProgress: () => undefined };
+  const model = { ...opening, encoding: "float32" } as const;
+  const limits = { maxRows: 1, maxContext: plan.past + plan.steps + 128 };
+  const device = await openWebgpu({ model, ...limits, maxKvBytes: 0, prefixCacheBytes: 0 });
+  const cpu = new CpuRunner(await openBaseModel(model), limits);
+  for (const runner of [device.runner, cpu]) {
+    addAdapters(runner, adapterTargets(device.base.config), { ...plan, adapters: [1] });
+  }
+  const found = await parity(device.runner, cpu, plan);
+  await cpu.dispose();
+  await device.runner.dispose();
+  return found;
+}
+
+/** At 16 rows with 16 adapters, or at the most that were measured. */
+function goalsOf(decode: ShapeReport["decode"], peft: PeftSide): ShapeReport["goals"] {
+  const rows = Math.min(goal.rows, Math.max(...decode.map((round) => round.rows)));
+  const speed = (from: readonly Omit<DecodeRound, "busBytesPerStep">[], adapters: number) =>
+    from.find((round) => round.rows === rows && round.adapters === adapters)!.tokensPerSecond;
+  return {
+    rows,
+    timesPeft: "reason" in peft ? null : speed(decode, rows) / speed(peft.decode, rows),
+    loraTax: 1 - speed(decode, rows) / speed(decode, 0),
+  };
+}
