@@ -81,7 +81,7 @@ test("no layer imports one that stands before it", () => {
 });
 
 test("load-tests speak HTTP to the server; their benches drive the engine below it", () => {
-  const below = ["load-tests", "scheduler", "kernels", "scripts"]; // scripts start a server to measure
+  const below = ["load-tests", "scheduler", "finetuning", "kernels", "scripts"]; // scripts start a server to measure
   const inward = imports.filter((one) => {
     const isOurs = folderOf(one.file) === "load-tests" && one.specifier.startsWith(".");
     return isOurs && !below.includes(folderOf(targetOf(one)));

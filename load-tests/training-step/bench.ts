@@ -3,9 +3,9 @@
 
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
+import { defaultWindowTokens } from "../../finetuning/largest-window.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { CommandLine, fail } from "../../scripts/command-line.ts";
-import { hyperparameters } from "../../server/finetuning/hyperparameters.ts";
 import { Side, type StepShape } from "./side.ts";
 
 const usage = `npm run bench:training -- --model DIR --python PATH [flags]
@@ -40,7 +40,7 @@ const largePages = join(import.meta.dirname, "../../server/large-pages.js"); // 
 const own = new Side(process.execPath, [largePages, join(import.meta.dirname, "own-step.ts")], {
   ...shape,
   memoryBytes: commandLine.whole("memory-mib", defaultScheduling.trainingMemoryBytes / 2 ** 20) * 2 ** 20,
-  windowTokens: commandLine.whole("window", hyperparameters.window_tokens.default),
+  windowTokens: commandLine.whole("window", defaultWindowTokens),
   encoding: quantization === "none" ? "float32" : quantization,
   cacheDirectory: commandLine.string("cache-dir", join(tmpdir(), "cotenant-bench-cache")),
 });

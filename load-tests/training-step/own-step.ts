@@ -4,8 +4,10 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import type { TrainingSpec } from "../../finetuning/job.ts";
 import { largestWindow } from "../../finetuning/largest-window.ts";
 import { methods } from "../../finetuning/methods/index.ts";
+import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { checkSettings } from "../../finetuning/settings.ts";
 import { spareMemory } from "../../finetuning/spare-memory.ts";
 import { trainingMemory } from "../../finetuning/training-memory.ts";
@@ -15,7 +17,6 @@ import { adapterTargets } from "../../kernels/model-family.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
 import { randomAt } from "../../kernels/sampling/random.ts";
 import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
-import { specOf } from "../../server/finetuning/job-hyperparameters.ts";
 import type { StepShape } from "./side.ts";
 
 type OwnShape = StepShape & {
@@ -71,16 +72,22 @@ await kernel.close();
 function memoryPlan() {
   const settings = checkSettings(methods.lora.settings, { rank }, "adapter");
   const passTokens = lengths.reduce((sum, length) => sum + length, 0);
-  const { spec } = specOf(
-    {
-      path: "hyperparameters",
-      method: { name: "lora", settings },
-      objective: "cross-entropy",
-      seed: 1,
-      hyperparameters: { batch_size: lengths.length, pass_tokens: passTokens, window_tokens: windowTokens },
-    },
-    lengths.length,
-  );
+  const spec: TrainingSpec = {
+    method: { name: "lora", settings },
+    objective: { name: "cross-entropy", beta: 0 },
+    optimizer: { name: "adamw", settings: optimizers.adamw.defaults },
+    schedule: "constant",
+    warmupSteps: 0,
+    learningRate: 1e-3,
+    epochs: 1,
+    batchSize: lengths.length,
+    passTokens,
+    windowTokens,
+    maxGradientNorm: 1,
+    maxSkippedSteps: 1,
+    checkpointSteps: 1,
+    seed: 1,
+  };
   const { bytes } = trainingMemory(spec, { targets, longestTokens: Math.max(...lengths) });
   const keepableBytes = passTokens * kernel.keptBytesPerToken;
   return { jobBytes: bytes, ...spareMemory(shape.memoryBytes, [{ bytes, backward: true, keepableBytes }]) };

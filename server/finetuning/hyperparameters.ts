@@ -1,5 +1,6 @@
 // The hyperparameters that a request may set: their bounds, defaults and what they are for.
 
+import { defaultWindowTokens } from "../../finetuning/largest-window.ts";
 import { type OptimizerName, optimizers } from "../../finetuning/optimizers/index.ts";
 import type { OptimizerKind } from "../../finetuning/optimizers/optimizer.ts";
 import { type ScheduleName, schedules } from "../../finetuning/schedules/index.ts";
@@ -112,7 +113,7 @@ export const hyperparameters = {
   },
   window_tokens: {
     kind: "integer",
-    default: 256,
+    default: defaultWindowTokens,
     min: 16,
     max: 1024,
     help: "Of a unit of work: fewer disturb running requests less",
@@ -127,4 +128,5 @@ export const computed: Partial<Record<keyof typeof hyperparameters, string>> = {
   warmup_steps: "a tenth of all steps, at most 20",
   checkpoint_steps: "a twentieth of all steps, 8 to 200",
   max_tokens: "the base's context",
+  window_tokens: `${defaultWindowTokens}, or what the base's shape and the memory for finetuning allow`,
 };

@@ -1,14 +1,14 @@
 // What a job's files decide: how many steps it has, what memory and what room on the disk it takes. Encodes the files to
 // tell, and keeps nothing of that.
 
+import type { TrainingSpec } from "../../finetuning/job.ts";
 import { largestWindow } from "../../finetuning/largest-window.ts";
 import { ledgerBytes } from "../../finetuning/methods/seed-ledger-of.ts";
 import { type JobData, type JobMemory, jobMemory } from "../../finetuning/training-memory.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
 import { RequestError } from "../errors.ts";
-import { hyperparameters } from "./hyperparameters.ts";
 import { encodeJobFile, hashExamples, type JobDataSources, trainingFileOf } from "./job-data.ts";
-import { type Asked, resolveSpec } from "./job-hyperparameters.ts";
+import { resolveSpec } from "./job-hyperparameters.ts";
 import type { JobPlan, JobRecord } from "./job-record.ts";
 import { namingFields } from "./naming-fields.ts";
 import { stepsLineBytes } from "./steps-csv.ts";
@@ -29,7 +29,7 @@ const loggedBytes = 16; // of a step, where a checkpoint holds a log of them
 
 /** To be called in one's turn to encode. Throws RequestErrors that name the field. */
 export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSignal): Promise<JobPlan> {
-  const { sources, model } = parts;
+  const { sources } = parts;
   const { maxTokens, overLength, trainOnPrompt, parent, asked } = job;
   const encode = (field: FileField, id: string) =>
     namingFields(() => {
@@ -44,12 +44,14 @@ export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSig
   const examplesHash = await hashExamples(examples.training, examples.validation);
   return namingFields(() => {
     const count = asked.objective === "dpo" ? sequences / 2 : sequences;
-    const { spec, steps, resolved } = resolveSpec(withWindowFor(model.targets, asked), count);
-    const memory = neededMemory({ spec, ...examples, from }, parts);
+    const { spec: wanted, steps, resolved } = resolveSpec(asked, count);
+    const { window_tokens } = asked.hyperparameters;
+    const { spec, memory } = fittedJob({ spec: wanted, ...examples, from }, window_tokens, parts);
     return {
       spec,
       resolved: {
         ...resolved,
+        window_tokens: spec.windowTokens,
         max_tokens: maxTokens,
         over_length: overLength,
         train_on_prompt: trainOnPrompt,
@@ -65,25 +67,39 @@ export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSig
   });
 }
 
-/** With what the device holds of the base for all jobs. Throws RequestError `training_does_not_fit`. */
-export function neededMemory(job: JobData, { model, trainingMemoryBytes }: MemoryParts): JobMemory {
-  const memory = jobMemory(job, model.targets);
-  const { trainingBaseBytes } = model;
-  const bytes = memory.bytes + trainingBaseBytes;
-  if (bytes <= trainingMemoryBytes) return { ...memory, bytes };
+/** Below this a unit's time is reading the layer's weights, and shorter ones save little memory. */
+const leastOwnWindow = 64;
+
+/**
+ * The job with the window that it gets: as asked, or else the default, halved for as long as the job does not fit. No
+ * longer one than the base allows: the engine would cut it. Memory is with what the device holds of the base for all jobs.
+ * Throws RequestError `training_does_not_fit`.
+ */
+export function fittedJob(
+  job: JobData,
+  windowTokens: number | undefined,
+  { model, trainingMemoryBytes }: MemoryParts,
+): { readonly spec: TrainingSpec; readonly memory: JobMemory } {
+  const { targets, trainingBaseBytes } = model;
+  const fitted = (window: number) => {
+    const spec = { ...job.spec, windowTokens: window };
+    const memory = jobMemory({ ...job, spec }, targets);
+    return { spec, memory: { ...memory, bytes: memory.bytes + trainingBaseBytes } };
+  };
+  let own = fitted(Math.min(job.spec.windowTokens, largestWindow(targets)));
+  while (own.memory.bytes > trainingMemoryBytes && windowTokens === undefined) {
+    const half = own.spec.windowTokens / 2;
+    if (half < leastOwnWindow) break;
+    own = fitted(half - (half % 16));
+  }
+  const { bytes } = own.memory;
+  if (bytes <= trainingMemoryBytes) return own;
   const ofBase =
     trainingBaseBytes === 0
       ? ""
       : ` (${trainingBaseBytes} of them the base's weights, which the device holds once more for training)`;
   throw new RequestError(
     "training_does_not_fit",
-    `training would take ${bytes} bytes${ofBase}, more than the ${trainingMemoryBytes} of --training-memory-bytes; shorten the examples or let them be truncated (max_tokens, over_length), lower pass_tokens or the rank, or ask the operator`,
+    `training would take ${bytes} bytes${ofBase}, more than the ${trainingMemoryBytes} of --training-memory-bytes; shorten the examples or let them be truncated (max_tokens, over_length), lower pass_tokens, window_tokens or the rank, or ask the operator`,
   );
-}
-
-/** The engine cuts no longer windows on this base, and the job shall say so. */
-function withWindowFor(targets: ServedModel["targets"], asked: Asked): Asked {
-  const { window_tokens: wanted = hyperparameters.window_tokens.default } = asked.hyperparameters;
-  const window_tokens = Math.min(wanted, largestWindow(targets));
-  return { ...asked, hyperparameters: { ...asked.hyperparameters, window_tokens } };
 }

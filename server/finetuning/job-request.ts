@@ -18,7 +18,7 @@ import {
   specOf,
 } from "./job-hyperparameters.ts";
 import { continuedMethod, type GivenMethod, methodOf } from "./job-method.ts";
-import { fileFields, neededMemory, type PlanParts, planJob } from "./job-plan.ts";
+import { fileFields, fittedJob, type PlanParts, planJob } from "./job-plan.ts";
 import { type JobPlan, type JobRecord, newJobId, resultIdOf } from "./job-record.ts";
 import { namingFields } from "./naming-fields.ts";
 
@@ -121,7 +121,9 @@ function queuedBy(plan: JobPlan) {
 function leastMemory(job: JobRecord, from: DecodedAdapter | null, parts: PlanParts): JobMemory {
   const one = { tokenIds: new Int32Array(2), weights: new Float32Array(2), ends: Int32Array.of(1, 2) };
   const { spec } = specOf(job.asked, 1);
-  return namingFields(() => neededMemory({ spec, training: one, validation: null, from }, parts));
+  const { window_tokens } = job.asked.hyperparameters;
+  const shortest = { spec, training: one, validation: null, from };
+  return namingFields(() => fittedJob(shortest, window_tokens, parts).memory);
 }
 
 /** Throws FileNotFoundError, and InvalidFieldError for a file that the method cannot learn from. @returns their bytes */

@@ -2,6 +2,7 @@
 // counters are asked whether anything was lost, stuck or leaked. Needs Cotenant's /metrics.
 
 import { atLeast, atMost, type Check } from "../check.ts";
+import type { Lengths } from "../lengths.ts";
 import type { Point } from "../linear-fit.ts";
 import type { Phase, Scenario } from "../scenario.ts";
 import { activeRequests, balanceChecks, memoryCheck, type Submitted } from "../soak-balance.ts";
@@ -10,6 +11,8 @@ import type { Stage } from "../stage.ts";
 
 const cancelShare = 0.2;
 const memorySamples = 300;
+const peakClients = 32;
+const mostPeakSeconds = 180;
 const settleMs = 10_000;
 
 export const soak: Scenario = {
@@ -18,6 +21,7 @@ export const soak: Scenario = {
   async run(stage) {
     const chores = new Chores(stage);
     await chores.prepare();
+    await peak(stage);
     const earlier = chores.submitted;
     const before = await stage.metrics();
     activeRequests(before); // refuses servers without the metrics before the hours and not after
@@ -54,6 +58,26 @@ export const soak: Scenario = {
     ] satisfies Check[];
   },
 };
+
+/**
+ * More clients than rows, with the longest prompts and answers: memory that the server takes once, the first time so
+ * many of such lengths meet, it takes now. Else that would be hours later, by chance, and look like a leak.
+ */
+async function peak(stage: Stage): Promise<void> {
+  const { tenants, durationSeconds, prompt, output } = stage.options;
+  const { base, adapters } = stage.models;
+  const longer = (lengths: Lengths) => ({ ...lengths, medianTokens: lengths.medianTokens * 3 });
+  const streams = tenants.map((tenant) =>
+    stage.stream(tenant, {
+      arrivals: { kind: "closed", clients: peakClients },
+      models: [base, ...adapters],
+      prompt: longer(prompt),
+      output: longer(output),
+      cancelShare,
+    }),
+  );
+  await stage.measure("peak", streams, { seconds: Math.min(mostPeakSeconds, durationSeconds / 10) });
+}
 
 function traffic(stage: Stage): Promise<Phase> {
   const { tenants, durationSeconds, variation } = stage.options;

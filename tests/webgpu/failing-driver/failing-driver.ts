@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 
 export type FailingDriver = {
   readonly environment: Readonly<Record<string, string>>;
@@ -15,7 +15,7 @@ export type FailingDriver = {
 
 /** Null, with the reason, where it cannot be made. */
 export function makeFailingDriver(): FailingDriver | { readonly reason: string } {
-  const manifest = process.env.VK_DRIVER_FILES ?? process.env.VK_ICD_FILENAMES;
+  const manifest = (process.env.VK_DRIVER_FILES ?? process.env.VK_ICD_FILENAMES)?.split(delimiter)[0];
   if (manifest === undefined) return { reason: "neither VK_ICD_FILENAMES nor VK_DRIVER_FILES is set" };
   const directory = mkdtempSync(join(tmpdir(), "cotenant-driver-"));
   const library = join(directory, "driver.so");
@@ -37,7 +37,10 @@ export function makeFailingDriver(): FailingDriver | { readonly reason: string }
     environment: {
       VK_ICD_FILENAMES: own,
       VK_DRIVER_FILES: own,
-      FAILING_DRIVER_REAL: resolve(dirname(manifest), real.library_path),
+      // As the loader reads it: a bare name is searched for, a path is relative to the manifest.
+      FAILING_DRIVER_REAL: real.library_path.includes("/")
+        ? resolve(dirname(manifest), real.library_path)
+        : real.library_path,
       FAILING_DRIVER_LOSE: lose,
       FAILING_DRIVER_FULL: full,
     },
