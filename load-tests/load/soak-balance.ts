@@ -77,7 +77,7 @@ export function activeRequests(metrics: MetricsText): number {
 
 const secondsPerSlope = 600;
 const mostGrowth = 0.01;
-const warmUpShare = 0.2;
+const warmUpShare = 1 / 3; // of an hour 20 minutes: heaps level out after 16 (docs/experiments.md)
 const leastSeconds = 300; // of a trend worth extrapolating to ten minutes
 
 /** @param points seconds and resident bytes */
