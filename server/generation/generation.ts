@@ -3,12 +3,12 @@
 
 import { randomUUID } from "node:crypto";
 import type { ServerContext } from "../context.ts";
+import { linkedController } from "../linked-controller.ts";
 import type { RequestRecord } from "../request-record.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
 import { charged } from "../usage/charged.ts";
 import type { ChoicePiece, ChoicePlan } from "./choice.ts";
 import { leasedEngine } from "./leased-engine.ts";
-import { linkedController } from "./linked-controller.ts";
 import { type PlanInput, planChoices } from "./plan-choices.ts";
 import { runChoices } from "./run-choices.ts";
 import type { SamplingFields } from "./sampling-fields.ts";

@@ -1,8 +1,8 @@
 // Runs all choices of one HTTP request on the engine, meters them, and aborts them together.
 
+import { linkedController } from "../linked-controller.ts";
 import type { GenerationMeter, Metrics } from "../metrics.ts";
 import { type ChoicePlan, type ChoiceRunner, type EnginePiece, generateChoice } from "./choice.ts";
-import { linkedController } from "./linked-controller.ts";
 import { merge } from "./merge.ts";
 
 export type ChoicesRunner = ChoiceRunner & { readonly metrics: Pick<Metrics, "startGeneration"> };

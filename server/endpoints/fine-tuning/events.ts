@@ -3,6 +3,7 @@
 
 import { z } from "@hono/zod-openapi";
 import { eventStream } from "../../event-stream.ts";
+import { linkedController } from "../../linked-controller.ts";
 import { readQuery } from "../../query-parameters.ts";
 import { plainEndpoint } from "../endpoint.ts";
 import { eventAnswer, eventAnswerOf, eventPrefix } from "./job-answer.ts";
@@ -33,14 +34,13 @@ export const jobEvents = plainEndpoint({
     const { after, limit, stream } = readQuery(raw, query);
     const cursor = numberedCursor(after, eventPrefix(id));
     if (stream === "true") {
-      const leaving = new AbortController();
-      const ending = AbortSignal.any([signal, leaving.signal]);
+      const leaving = linkedController(signal);
       async function* events() {
-        for await (const news of jobs.followNews(id, { after: cursor ?? 0, signal: ending }))
+        for await (const news of jobs.followNews(id, { after: cursor ?? 0, signal: leaving.signal }))
           yield eventAnswerOf(id, news);
       }
       const abort = () => leaving.abort();
-      return eventStream({ events: events(), signal: ending, abort, record, logger });
+      return eventStream({ events: events(), signal: leaving.signal, abort, record, logger });
     }
     jobs.store.flush();
     const { items, hasMore } = jobs.store.news(id, { after: cursor, limit });
