@@ -11,12 +11,11 @@ import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { checkSettings } from "../../finetuning/settings.ts";
 import { spareMemory } from "../../finetuning/spare-memory.ts";
 import { trainingMemory } from "../../finetuning/training-memory.ts";
-import { projections } from "../../kernels/adapter.ts";
 import { openBaseModel } from "../../kernels/base-model.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
-import { randomAt } from "../../kernels/sampling/random.ts";
 import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
+import { randomStep } from "./random-step.ts";
 import type { StepShape } from "./side.ts";
 
 type OwnShape = StepShape & {
@@ -42,20 +41,7 @@ const kernel = await TrainingKernel.open(base, { threads, windowTokens });
 const plan = memoryPlan();
 kernel.spend(plan);
 const { layers, vocabSize } = base.config;
-const shapes = Array.from({ length: layers }, (_, layer) =>
-  projections.map((projection) => ({ layer, projection, rank, scale: 1 })),
-).flat();
-const parameters = kernel.parameters(shapes);
-const gradients = kernel.parameters(shapes);
-let draws = 0;
-const draw = () => randomAt(1, draws++);
-for (const { a } of parameters.modules) {
-  for (let i = 0; i < a.length; i++) a[i] = (draw() - 0.5) / Math.sqrt(a.length / rank);
-}
-const sequences = lengths.map((length) => ({
-  tokenIds: Array.from({ length }, () => 4 + Math.floor(draw() * (vocabSize - 4))),
-  scored: Array.from({ length: length - Math.floor(length / 2) }, (_, at) => Math.floor(length / 2) + at),
-}));
+const step = randomStep(kernel, { layers, vocabSize, rank, lengths });
 
 await step();
 writeFileSync("/proc/self/clear_refs", "5"); // the peak from here on: without loading
@@ -91,24 +77,6 @@ function memoryPlan() {
   const { bytes } = trainingMemory(spec, { targets, longestTokens: Math.max(...lengths) });
   const keepableBytes = passTokens * kernel.keptBytesPerToken;
   return { jobBytes: bytes, ...spareMemory(shape.memoryBytes, [{ bytes, backward: true, keepableBytes }]) };
-}
-
-async function step(): Promise<number[]> {
-  const pass = kernel.pass(sequences, { modules: parameters.modules, train: true });
-  const unitMs: number[] = [];
-  const runAll = async (units: ReturnType<typeof pass.forward>) => {
-    for (const unit of units) {
-      const start = performance.now();
-      await unit.run();
-      unitMs.push(performance.now() - start);
-    }
-  };
-  gradients.flat.fill(0);
-  await runAll(pass.forward());
-  const logprobs = pass.logprobs();
-  const slopes = Float64Array.from(logprobs, () => -1 / logprobs.length);
-  await runAll(pass.backward(slopes, gradients));
-  return unitMs;
 }
 
 function peakBytes(): number {
