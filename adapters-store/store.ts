@@ -135,6 +135,11 @@ export class AdapterStore {
     return this.#catalog.ofOwner(owner).some((record) => versionsOf(record).includes(version));
   }
 
+  /** Whether any owner's name has the version in its history. */
+  isNamed(version: string): boolean {
+    return this.#catalog.isNamed(version);
+  }
+
   /** Names whose adapters were made for another base than the one that is served: kept, but not listed. */
   listOfOtherBases(): readonly (Name & { readonly version: string })[] {
     return this.#catalog.ofOtherBases().map(({ owner, id, current }) => ({ owner, id, version: current }));

@@ -36,6 +36,7 @@ const storeOfOtherTests = {
 function scene(reserved: ReservedRoom = { adapters: 0, sizeBytes: 0 }) {
   const told: string[] = [];
   const stored = new Map<string, StoredAdapter>();
+  const histories = new Map<string, Set<string>>(); // of uploads, by the same key
   const decoding: Record<string, Promise<void>> = {}; // what decoding a version has to wait for
   let version = "v1";
   let decodedBytes = 0;
@@ -51,7 +52,9 @@ function scene(reserved: ReservedRoom = { adapters: 0, sizeBytes: 0 }) {
         const found = { version, summary: { ...summary, decodedBytes }, statedBase };
         check?.(found);
         await ready?.(found);
-        stored.set(`${owner} ${id}`, added);
+        const name = `${owner} ${id}`;
+        stored.set(name, added);
+        histories.set(name, (histories.get(name) ?? new Set()).add(added.version));
         if (failure !== null) throw failure;
         return added;
       },
@@ -67,6 +70,8 @@ function scene(reserved: ReservedRoom = { adapters: 0, sizeBytes: 0 }) {
       },
       hasVersion: (owner, wanted) =>
         [...stored.values()].some((each) => each.owner === owner && each.version === wanted),
+      isNamed: (wanted) =>
+        [...stored].some(([name, { version }]) => version === wanted || histories.get(name)?.has(wanted)),
       forget: async (forgot) => forgotten.push(forgot) > 0,
       ...storeOfOtherTests,
     },
@@ -85,7 +90,10 @@ function scene(reserved: ReservedRoom = { adapters: 0, sizeBytes: 0 }) {
     decodedBytes = sizeBytes;
     return adapters.of(tenant).add({ id, source });
   };
-  const moveInStore = (id: string, next: string) => stored.set(`acme ${id}`, versionOf("acme", id, next));
+  const moveInStore = (id: string, next: string) => {
+    stored.set(`acme ${id}`, versionOf("acme", id, next));
+    histories.delete(`acme ${id}`);
+  };
   const fail = (error: Error) => {
     failure = error;
   };
@@ -305,6 +313,27 @@ test("a held version's files stay without a name until the last job lets go of i
   adapters.hold("v2", { tenantId: "acme", jobId: "one" })();
   await nextTurn();
   assert.deepEqual(forgotten, ["v1"]); // a name has it
+});
+
+test("a version leaves only once no name means it any more, where the store's name has moved already", async () => {
+  const { adapters, upload, moveInStore, decoding, forgotten } = scene();
+  await upload("a", "v1");
+  const reading = Promise.withResolvers<void>();
+  decoding.v2 = reading.promise;
+  moveInStore("a", "v2");
+  const moving = adapters.refresh({ owner: "acme", id: "a" });
+  adapters.retire(["v1"]); // as whoever removes the version's last other name does
+  await nextTurn();
+  const { version } = adapters.of(acme).get("a")!;
+  const lease = await adapters.of(acme).lease([version]);
+  reading.resolve();
+  await moving;
+  await nextTurn();
+  assert.equal(version, "v1");
+  assert.deepEqual(forgotten, []);
+  lease.release();
+  await nextTurn();
+  assert.deepEqual(forgotten, ["v1"]);
 });
 
 test("the quota of bytes counts what is stored and what comes, and what is there already once", async () => {

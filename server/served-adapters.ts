@@ -39,6 +39,7 @@ type StoreMethods =
   | "forget"
   | "get"
   | "hasVersion"
+  | "isNamed"
   | "list"
   | "moveAlias"
   | "setPinned"
@@ -202,7 +203,10 @@ export class ServedAdapters {
       const current = store.get(name);
       if (current?.version === stored.version) this.serve(current); // else whoever moved it refreshes it
     }
-    if (former !== undefined) await this.keepPins(former.version);
+    if (former !== undefined) {
+      await this.keepPins(former.version);
+      if (!store.isNamed(former.version)) this.retire([former.version]); // whoever removed it left that to this name
+    }
     if (stored !== undefined) await this.keepPins(stored.version);
   }
 
@@ -247,6 +251,7 @@ export class ServedAdapters {
 
   async #retire(version: string): Promise<void> {
     if (this.#adding.has(version)) return; // it gets a name, or is retired again by who failed to give it one
+    if (this.names.withVersion(version).length > 0) return; // until that name is refreshed, which retires it again
     const isGone = await this.residency.remove(version);
     await this.derived.whenUnused(version);
     if (!isGone || this.names.withVersion(version).length > 0) return;

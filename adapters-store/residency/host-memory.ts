@@ -88,7 +88,7 @@ export class HostMemory {
       if (entry.state === "resident" && !entry.isPinned) this.#idle.add(entry);
     } else if (entry.state === "resident" || entry.state === "draining") {
       void this.#unload(entry);
-    } else {
+    } else if (entry.waiting === 0) {
       this.#events.gone(entry);
     }
   }

@@ -52,11 +52,16 @@ export class MemoryQueue {
     const abort = () => this.#fail(ticket, signal?.reason);
     signal?.addEventListener("abort", abort, { once: true });
     this.#waiting++;
+    for (const entry of entries) entry.waiting++;
     this.#enqueue(ticket);
     try {
       return await ticket.lease;
     } finally {
       this.#waiting--;
+      for (const entry of entries) {
+        entry.waiting--;
+        this.#memory.rest(entry);
+      }
       signal?.removeEventListener("abort", abort);
     }
   }
@@ -136,8 +141,8 @@ export class MemoryQueue {
   }
 
   /** Who waits for memory in vain is told so. */
-  dropWhere(matches: (ticket: Ticket) => boolean, error: unknown): void {
-    for (const ticket of this.#tickets) if (matches(ticket)) this.#drop(ticket, error);
+  dropAll(error: unknown): void {
+    for (const ticket of this.#tickets) this.#drop(ticket, error);
   }
 }
 

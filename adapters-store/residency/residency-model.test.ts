@@ -137,6 +137,7 @@ test("in any interleaving: bytes within bounds, leases on what is there, every w
         const { residency, inHost, pending } = scene;
         const wishes: Wish[] = [];
         const quiet: Promise<unknown>[] = []; // what may fail without concern
+        const removed = new Set<string>();
         const at = <T>(items: readonly T[], index: number) => items[index % Math.max(1, items.length)];
         const check = () => {
           assert.ok(scene.takenBytes() <= capacityBytes);
@@ -150,12 +151,16 @@ test("in any interleaving: bytes within bounds, leases on what is there, every w
         const acquire = (names: readonly string[]) => {
           const wish: Wish = { names, leaving: new AbortController(), lease: null, isOver: false };
           wishes.push(wish);
+          const isKnown = names.every((name) => !removed.has(name));
           residency.acquireAll(names, wish.leaving.signal).then(
             (lease) => {
               leased++;
               wish.lease = lease;
             },
-            () => (wish.isOver = true),
+            ({ code }: { code?: string }) => {
+              wish.isOver = true;
+              if (isKnown) assert.notEqual(code, "adapter_not_found", "a removal came after the request");
+            },
           );
         };
         const release = (wish: Wish | undefined) => {
@@ -177,9 +182,13 @@ test("in any interleaving: bytes within bounds, leases on what is there, every w
           else if (op.type === "prefetch") quiet.push(residency.prefetch(op.name));
           else if (op.type === "pin") quiet.push(residency.pin(op.name));
           else if (op.type === "unpin") quiet.push(Promise.resolve().then(() => residency.unpin(op.name)));
-          else if (op.type === "remove") quiet.push(residency.remove(op.name));
-          else if (op.type === "register") residency.register(op.name, sizes[op.name]!);
-          else nowMs += op.milliseconds;
+          else if (op.type === "remove") {
+            removed.add(op.name);
+            quiet.push(residency.remove(op.name));
+          } else if (op.type === "register") {
+            removed.delete(op.name);
+            residency.register(op.name, sizes[op.name]!);
+          } else nowMs += op.milliseconds;
           for (const promise of quiet) promise.catch(() => {});
           if (!inBursts) await settled();
           check();

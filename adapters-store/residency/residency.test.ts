@@ -291,18 +291,54 @@ test("a removed version serves its leases first; registered again meanwhile, it 
   assert.equal(residency.info("A"), undefined);
 });
 
-test("removal refuses those who wait for memory, and lets a load end first", async () => {
-  const { residency, pending } = residencyScene(sizes, { capacityBytes: 4, isManual: true });
+test("a removed version is loaded for those who waited for it, and for nobody else", async () => {
+  const { residency, log, pending } = residencyScene(sizes, { capacityBytes: 4, isManual: true });
+  const finish = async () => {
+    pending[0]!.finish();
+    await settled();
+  };
   const loading = residency.acquire("A");
   const queued = residency.acquire("B");
+  const leaving = new AbortController();
+  const aborted = residency.acquire("C", leaving.signal);
   await settled();
-  const removals = [residency.remove("A"), residency.remove("B")];
-  await assert.rejects(queued, { code: "adapter_not_found" });
-  pending[0]!.finish();
+  const removals = ["A", "B", "C"].map((version) => residency.remove(version));
+  for (const version of ["A", "B", "C"])
+    await assert.rejects(residency.acquire(version), { code: "adapter_not_found" });
+  leaving.abort(new Error("gone"));
+  await assert.rejects(aborted, /gone/);
+  assert.equal(await removals[2], true);
+  await finish(); // A is loaded
   (await loading).release();
-  pending[0]!.finish();
-  assert.deepEqual(await Promise.all(removals), [true, true]);
+  await finish(); // and gone
+  assert.equal(await removals[0], true);
+  await finish(); // B is loaded
+  (await queued).release();
+  await finish();
+  assert.equal(await removals[1], true);
+  assert.deepEqual(log, ["load A", "+A", "-A", "load B", "+B", "-B"]);
   assert.equal(residency.stats().residentBytes, 0);
+  assert.equal(residency.stats().registered, 3);
+});
+
+test("who waits for a version that leaves while others use it shares it with them", async () => {
+  const { residency, log, pending } = residencyScene(sizes, { capacityBytes: 8, isManual: true });
+  const a = residency.acquire("A");
+  await settled();
+  pending[0]!.finish();
+  const used = await a;
+  const both = residency.acquireAll(["A", "B"]);
+  await settled();
+  const removal = residency.remove("A");
+  pending[0]!.finish(); // B is loaded
+  const lease = await both;
+  used.release();
+  assert.deepEqual(log, ["load A", "+A", "load B", "+B"]);
+  lease.release();
+  await settled();
+  pending[0]!.finish();
+  assert.equal(await removal, true);
+  assert.equal(log.at(-1), "-A");
 });
 
 test("one that decodes to more than was declared counts as what it is", async () => {

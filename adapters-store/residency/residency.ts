@@ -29,7 +29,7 @@ export class AdapterResidency {
     this.#capacityBytes = capacityBytes;
     this.#memory = new HostMemory(options, {
       changed: () => this.#queue.serve(),
-      stuck: (error) => this.#queue.dropWhere(() => true, error),
+      stuck: (error) => this.#queue.dropAll(error),
       gone: ({ version, removal }) => {
         this.#known.delete(version);
         removal?.resolve(true);
@@ -106,8 +106,8 @@ export class AdapterResidency {
   }
 
   /**
-   * The version takes no new leases and leaves memory when the last one is released; then it is unknown. Resolves
-   * with true when it is gone, with false where it was registered again before.
+   * The version takes no new requests and leaves memory when the last lease is released, of those who wait for one
+   * too; then it is unknown. Resolves with true when it is gone, with false where it was registered again before.
    */
   async remove(version: string): Promise<boolean> {
     const entry = this.#known.get(version);
@@ -116,7 +116,6 @@ export class AdapterResidency {
     entry.removal = Promise.withResolvers<boolean>();
     const { promise } = entry.removal;
     this.#memory.setPinned(entry, false);
-    this.#queue.dropWhere(({ entries }) => entries.includes(entry), errors.unknownVersion(version));
     if (entry.state === "resident") entry.transition("draining");
     this.#memory.rest(entry);
     this.#queue.serve();

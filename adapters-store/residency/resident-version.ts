@@ -14,6 +14,7 @@ export class ResidentVersion {
   readonly version: string;
   sizeBytes: number; // decoded, as declared until the first load has measured it
   leases = 0; // requests, jobs, and whoever is next in the queue
+  waiting = 0; // requests that came before a removal and have no lease yet: they are served all the same
   isPinned = false;
   isUnloading = false; // the host has been asked to let it go
   hits = 0;
@@ -37,7 +38,7 @@ export class ResidentVersion {
 
   /** Needs no more memory than it has already. */
   get hasMemory(): boolean {
-    return this.#state === "loading" || this.#state === "resident";
+    return this.#state === "loading" || this.isUsable;
   }
 
   /** Whoever holds it may use it, also where it is to leave once nobody does. */

@@ -126,6 +126,7 @@ function scriptedStore(): ServedAdaptersOptions["store"] {
     usage: () => ({ adapters: 0, versions: 0, sizeBytes: 0 }),
     list: () => ({ adapters: [...stored.values()], next: null }),
     versions: (name) => [get(name)!],
+    isNamed: (version) => [...stored.values()].some((each) => each.version === version),
     hasVersion: () => false,
     delete: unscripted,
     deleteVersion: unscripted,
