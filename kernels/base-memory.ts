@@ -16,6 +16,7 @@ export type BaseMemoryOptions = {
   readonly encoding: MatrixEncoding;
   readonly maxRows: number;
   readonly maxContext: number; // tokens
+  readonly plainGraphBytes?: number;
 };
 
 export type BaseMemory = {
@@ -27,8 +28,12 @@ export type BaseMemory = {
   readonly largeAdapterBytes: number;
 };
 
+/** Up to here nodes count as much as bytes: beyond, a step without adapters gains less than a tenth. */
+export const defaultPlainGraphBytes = 256 * 2 ** 20;
+
 /** The runtime keeps a matrix as stored and as packed; a session after another finds freed memory in pieces. */
 const weightCopies = 2.25;
+const plainWeightCopies = 1.25; // of the session without adapters, once it is open
 /** Scores, what softmax makes of them, and one more between two nodes. */
 const scoreCopies = 3;
 /** Every output is a fresh array: so much of them is there before the garbage collector comes. */
@@ -48,8 +53,10 @@ export function baseMemory(options: BaseMemoryOptions): BaseMemory {
     (sum, { parts, layers, in: width, out }) => sum + parts.length * layers * (width + out),
     0,
   );
+  const bytes = matrixBytes(options);
+  const copies = weightCopies + (hasPlainGraph(bytes, options) ? plainWeightCopies : 0);
   return {
-    weightsBytes: Math.round(matrixBytes(options) * weightCopies) + embeddingBytes(options.modelDirectory),
+    weightsBytes: Math.round(bytes * copies) + embeddingBytes(options.modelDirectory),
     kvBytes: maxRows * rowKvBytes,
     rowKvBytes,
     workBytes: roundUp(maxContext, scratchTokens) * tokenBytes + stepBytes(options) + garbageBytes,
@@ -57,8 +64,16 @@ export function baseMemory(options: BaseMemoryOptions): BaseMemory {
   };
 }
 
+/** Whether a base whose matrices take so many bytes has a session without adapters too. */
+export function hasPlainGraph(
+  bytes: number,
+  { plainGraphBytes = defaultPlainGraphBytes }: Pick<BaseMemoryOptions, "plainGraphBytes">,
+): boolean {
+  return bytes <= plainGraphBytes;
+}
+
 /** Of the prepared data file, but for norms and biases. */
-export function matrixBytes({ config, encoding }: BaseMemoryOptions): number {
+export function matrixBytes({ config, encoding }: Pick<BaseMemoryOptions, "config" | "encoding">): number {
   const rowBytes = (columns: number) =>
     encoding === "float32"
       ? columns * floatBytes

@@ -5,6 +5,7 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import type { GraphFeatures } from "./adapter-sites.ts";
+import { hasPlainGraph, matrixBytes } from "./base-memory.ts";
 import { fingerprintCheckpoint } from "./checkpoint/fingerprint.ts";
 import { openCheckpointWeights } from "./checkpoint/weights.ts";
 import { Embeddings } from "./embeddings.ts";
@@ -21,9 +22,13 @@ export type BaseModelOptions = {
   readonly cacheDirectory: string;
   readonly encoding: MatrixEncoding;
   readonly threads: number; // 0 = all cores
+  /** Matrices of at most so many bytes are in memory twice, for a session without adapters. */
+  readonly plainGraphBytes?: number;
   readonly onProgress: (stage: string, done: number, total: number) => void;
-  readonly profilePrefix?: string;
+  readonly profilePrefix?: string; // of the session's profile; the plain one's begins with `plainProfile` of it
 };
+
+export const plainProfile = (prefix: string) => `${prefix}-plain`;
 
 export class BaseModel {
   readonly config: ModelConfig;
@@ -32,11 +37,13 @@ export class BaseModel {
   readonly embeddings: Embeddings;
   readonly layout: PreparedLayout;
   readonly dataPath: string; // of the prepared weights
+  /** Of the graph without adapters, whose nodes cost a small base up to a third of a step in which nobody has one. */
+  readonly plainSession: Session | null;
   readonly #openSession: (features: GraphFeatures) => Promise<Session>;
   #features: GraphFeatures = new Set();
   #session: Session;
 
-  private constructor(parts: BaseModelParts, session: Session) {
+  private constructor(parts: BaseModelParts, session: Session, plainSession: Session | null) {
     this.config = parts.config;
     this.fingerprint = parts.fingerprint;
     this.eosTokenIds = parts.eosTokenIds;
@@ -45,10 +52,17 @@ export class BaseModel {
     this.dataPath = parts.dataPath;
     this.#openSession = parts.openSession;
     this.#session = session;
+    this.plainSession = plainSession;
   }
 
   static async open(parts: BaseModelParts): Promise<BaseModel> {
-    return new BaseModel(parts, await parts.openSession(new Set()));
+    const session = await parts.openSession(new Set());
+    return new BaseModel(parts, session, parts.hasPlainSession ? await parts.openSession(null) : null);
+  }
+
+  async close(): Promise<void> {
+    await this.#session.close();
+    await this.plainSession?.close();
   }
 
   /** Changes when the graph grows: take it anew for each run. */
@@ -77,7 +91,9 @@ type BaseModelParts = Pick<
   BaseModel,
   "config" | "fingerprint" | "eosTokenIds" | "embeddings" | "layout" | "dataPath"
 > & {
-  readonly openSession: (features: GraphFeatures) => Promise<Session>;
+  readonly hasPlainSession?: boolean;
+  /** Null is the graph without adapters. */
+  readonly openSession: (features: GraphFeatures | null) => Promise<Session>;
 };
 
 /** Part of the cache key: raised when the data file's content changes for the same checkpoint. */
@@ -94,17 +110,19 @@ export function describeCheckpoint(modelDirectory: string): CheckpointDescriptio
 export async function openBaseModel(options: BaseModelOptions): Promise<BaseModel> {
   const prepared = await prepareBase(options);
   const { config, layout } = prepared;
+  const { profilePrefix: prefix } = options;
   return BaseModel.open({
     ...prepared,
-    openSession: (features) =>
-      Session.open({
-        modelPath: writeGraph(
-          prepared,
-          buildForwardGraph({ config, layout, dataFile: dataFileName, features }),
-        ),
+    hasPlainSession: hasPlainGraph(matrixBytes({ ...options, config }), options),
+    openSession: (features) => {
+      const graph = buildForwardGraph({ config, layout, dataFile: dataFileName, features });
+      const profile = features === null && prefix !== undefined ? plainProfile(prefix) : prefix;
+      return Session.open({
+        modelPath: writeGraph(prepared, graph),
         threads: threadsOf(options),
-        ...(options.profilePrefix === undefined ? {} : { profilePrefix: options.profilePrefix }),
-      }),
+        ...(profile === undefined ? {} : { profilePrefix: profile }),
+      });
+    },
   });
 }
 
@@ -113,7 +131,7 @@ function threadsOf({ threads }: BaseModelOptions): number {
 }
 
 /** What every device needs of a checkpoint: all but a session. */
-export type PreparedBase = Omit<BaseModelParts, "openSession">;
+export type PreparedBase = Omit<BaseModelParts, "openSession" | "hasPlainSession">;
 
 export async function prepareBase(options: BaseModelOptions): Promise<PreparedBase> {
   const { modelDirectory, cacheDirectory, encoding, onProgress } = options;

@@ -44,13 +44,17 @@ export type ForwardGraphOptions = {
   readonly config: ModelConfig;
   readonly layout: PreparedLayout;
   readonly dataFile: string;
-  readonly features: GraphFeatures;
+  readonly features: GraphFeatures | null; // null leaves adapters out
+  readonly exactActivations?: boolean; // quantized matrices are multiplied by activations that are not quantized
 };
 
 /** @returns the model as ONNX's protobuf; its weights lie in `dataFile` beside it */
 export function buildForwardGraph({ layout, features, ...options }: ForwardGraphOptions): Uint8Array {
   const adapters: BuilderOptions["adapters"] = (graph, sites) =>
-    new AdapterGraph(graph, sites, { features, ranksLast: false });
+    new AdapterGraph(graph, features === null ? [] : sites, {
+      features: features ?? new Set(),
+      ranksLast: false,
+    });
   const builder = new ForwardBuilder({ ...options, adapters, pairedTokens: pairsTokens(layout) });
   builder.build(layout);
   return builder.graph.finish();
@@ -64,11 +68,8 @@ export function pairsTokens({ head }: PreparedLayout): boolean {
   return head.encoding !== "float32";
 }
 
-export type BuilderOptions = {
-  readonly config: ModelConfig;
-  readonly dataFile: string;
+export type BuilderOptions = Pick<ForwardGraphOptions, "config" | "dataFile" | "exactActivations"> & {
   readonly adapters: (graph: GraphBuilder, sites: readonly AdapterSite[]) => AdapterGraph;
-  readonly exactActivations?: boolean; // quantized matrices are multiplied by activations that are not quantized
   readonly pairedTokens?: boolean; // all but attention sees an even number of tokens
 };
 

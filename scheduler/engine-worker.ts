@@ -35,7 +35,7 @@ function fail(error: unknown): void {
 }
 
 async function serve(options: EngineOptions): Promise<void> {
-  const { modelDirectory, cacheDirectory, quantize, threads, maxRows } = options;
+  const { modelDirectory, cacheDirectory, quantize, threads, plainGraphBytes, maxRows } = options;
   const { maxKvBytes, prefixCacheBytes } = options.scheduling;
   const maxContext = contextFor(options.maxContext, describeCheckpoint(modelDirectory).config);
   const device = await openDevice(options.device, {
@@ -44,6 +44,7 @@ async function serve(options: EngineOptions): Promise<void> {
       cacheDirectory,
       encoding: quantize === "none" ? "float32" : quantize,
       threads,
+      ...(plainGraphBytes === undefined ? {} : { plainGraphBytes }),
       onProgress: throttled((stage, done, total) => post({ type: "progress", stage, done, total })),
     },
     maxRows,

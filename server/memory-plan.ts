@@ -77,6 +77,7 @@ export function planServerMemory(options: ServeOptions): MemoryPlan {
     encoding: options.quantize === "none" ? "float32" : options.quantize,
     maxRows: options.maxRows,
     maxContext,
+    ...(options.plainGraphBytes === undefined ? {} : { plainGraphBytes: options.plainGraphBytes }),
   } as const;
   const gpu = triesWebgpu(options.device) ? gpuMemory(served) : null;
   const hostServes = options.device !== "webgpu"; // `auto` falls back
@@ -151,7 +152,7 @@ function memoryLimitBytes(): number {
 
 const remedies: Partial<Record<keyof MemoryParts, string>> = {
   connections: "--max-connections",
-  weights: "a smaller --model, or --quantize int4",
+  weights: "a smaller --model, --quantize int4, or --plain-graph-bytes 0",
   work: "--max-context",
   requests: "--max-queue or --max-context",
   keys_and_values: "--max-kv-bytes, --max-rows or --max-context",

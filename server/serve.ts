@@ -27,7 +27,8 @@ export async function serve(options: Options, environment: Environment): Promise
   const onProgress = createProgressBar(process.stderr);
   const { embedded, ...base } = await chooseBase(options, { environment, onProgress, say, signal: stop });
   const { host, port, keys, adminHost, adminPort, data, cache } = options;
-  const { device, maxRows, maxContext, threads, maxConnections, drainSeconds, logLevel } = options;
+  const { device, maxRows, maxContext, threads, plainGraphBytes } = options;
+  const { maxConnections, drainSeconds, logLevel } = options;
   const starting = startServer(
     {
       ...base,
@@ -42,6 +43,7 @@ export async function serve(options: Options, environment: Environment): Promise
       maxRows,
       maxContext,
       threads,
+      plainGraphBytes,
       maxConnections,
       drainSeconds,
       scheduling: schedulingOf(options),

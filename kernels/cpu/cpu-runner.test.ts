@@ -214,6 +214,28 @@ test("a prompt whose beginning is cached computes the same bits", async () => {
   assert.equal(runner.open("reloaded", tenant).cachedTokens, 0);
 });
 
+test("what has no adapter runs in the graph without them, unless a row beside it has one", async () => {
+  const runner = openRunner(base);
+  const plain = base.plainSession!;
+  const ranPlain = async (work: () => Promise<unknown>) => {
+    const [plainMs, otherMs] = [plain.runMs, base.session.runMs];
+    await work();
+    const isPlain = plain.runMs > plainMs;
+    assert.notEqual(base.session.runMs > otherMs, isPlain);
+    return isPlain;
+  };
+  const [one, other] = [requests[0]!, requests[1]!];
+  assert.equal(await ranPlain(() => prefill(runner, one)), true);
+  assert.equal(await ranPlain(() => prefill(runner, other)), false);
+  let beside: Map<string, Float32Array[]> | null = null;
+  const together = async () => {
+    beside = await decode(runner, [one, other], 1);
+  };
+  assert.equal(await ranPlain(together), false);
+  assertAsAlone(one.id, 1, beside!.get(one.id)![0]!); // which ran in the plain one
+  assert.equal(await ranPlain(() => decode(runner, [one], 1)), true);
+});
+
 test("only whole blocks from the start are kept; a sequence without a scope keeps and finds nothing", async () => {
   const runner = openRunner(base, { maxPrefixBytes: 1 << 28 });
   const { tokenIds } = requests[3]!;

@@ -200,8 +200,13 @@ export class CpuRunner implements ModelRunner {
     for (const [index, group] of groups.entries()) {
       const members = group.sequences.map((kv) => sequences.findIndex((sequence) => sequence.kv === kv));
       const rows = members.map((entry) => ({ ...sequences[entry]!, tokenId: entries[entry]!.tokenId }));
-      const feeds = { ...this.#stableDecodeFeeds(index, group, rows), ...this.#decodeFeeds(group, rows) };
-      parts.push({ entries: members, logits: await this.#runGroup(group, feeds) });
+      // Into the stable ones, which are hundreds: the next step overwrites what is its own.
+      const feeds = Object.assign(
+        this.#stableDecodeFeeds(index, group, rows),
+        this.#decodeFeeds(group, rows),
+      );
+      const session = this.#sessionFor(rows.map(({ adapterVersion }) => adapterVersion));
+      parts.push({ entries: members, logits: await this.#runGroup(group, session, feeds) });
     }
     const data = this.#gatherer.gather(parts, entries.length);
     return { count: entries.length, vocabSize: this.#base.config.vocabSize, data };
@@ -225,7 +230,7 @@ export class CpuRunner implements ModelRunner {
   }
 
   async dispose(): Promise<void> {
-    await this.#base.session.close();
+    await this.#base.close();
   }
 
   /** Puts the adapter's own tokens in front; a soft prompt's are computed like a prompt's, in the same chunks. */
@@ -252,11 +257,11 @@ export class CpuRunner implements ModelRunner {
   ): Promise<{ logits: Logits; keyValues: Float32Array<ArrayBuffer> }> {
     const { vocabSize } = this.#base.config;
     const past = kv.row.length;
-    const adapter = this.#adapterOf(adapterVersion);
-    const { features } = this.#base;
-    const counts = { tokens: this.#pairs.count(tokens), wanted: this.#pairs.count(wanted.length) };
-    const { outputs } = await this.#run({
-      ...prefillAdapterFeeds({ adapter, ...counts }, this.#targets, features),
+    const session = this.#sessionFor([adapterVersion]);
+    const { outputs } = await this.#run(session, {
+      ...(session === this.#base.plainSession
+        ? {}
+        : this.#prefillAdapters(adapterVersion, { tokens, wanted: wanted.length })),
       ...this.#feeds.shapes(1, tokens, past),
       ...this.#feeds.past(this.#kv.compact(kv), 1, past),
       ...this.#feeds.rotary([{ position: past, count: tokens, length: promptLength }]),
@@ -271,8 +276,20 @@ export class CpuRunner implements ModelRunner {
     return { logits: { count: wanted.length, vocabSize, data }, keyValues };
   }
 
-  async #runGroup({ arena, sequences }: KvGroup, feeds: Feeds): Promise<Float32Array> {
-    const { outputs, ms } = await this.#run(feeds);
+  #prefillAdapters(
+    version: string | null,
+    { tokens, wanted }: { readonly tokens: number; readonly wanted: number },
+  ): Feeds {
+    const counts = { tokens: this.#pairs.count(tokens), wanted: this.#pairs.count(wanted) };
+    return prefillAdapterFeeds(
+      { adapter: this.#adapterOf(version), ...counts },
+      this.#targets,
+      this.#base.features,
+    );
+  }
+
+  async #runGroup({ arena, sequences }: KvGroup, session: Session, feeds: Feeds): Promise<Float32Array> {
+    const { outputs, ms } = await this.#run(session, feeds);
     const rows = sequences.length;
     this.#cost.observe({ rows, tokens: rows * arena.capacity, ms });
     const keyValues = outputs[outputNames.newKeyValues]!;
@@ -285,8 +302,16 @@ export class CpuRunner implements ModelRunner {
     return this.#lend(outputs[outputNames.logits]!);
   }
 
-  async #run(feeds: Feeds): Promise<{ outputs: Awaited<ReturnType<Session["run"]>>; ms: number }> {
-    const { session } = this.#base;
+  /** Both make the same bits of rows without an adapter. */
+  #sessionFor(versions: readonly (string | null)[]): Session {
+    const { plainSession, session } = this.#base;
+    return plainSession !== null && versions.every((version) => version === null) ? plainSession : session;
+  }
+
+  async #run(
+    session: Session,
+    feeds: Feeds,
+  ): Promise<{ outputs: Awaited<ReturnType<Session["run"]>>; ms: number }> {
     const startMs = session.runMs;
     const outputs = await session.run(feeds);
     const ms = session.runMs - startMs;
@@ -314,14 +339,16 @@ export class CpuRunner implements ModelRunner {
       assignment.readers.map((reader) => reader.copy),
       this.#adapters,
     );
-    const { features } = this.#base;
-    const rowAdapters = versions.map((version) => this.#adapterOf(version));
+    const { features, plainSession } = this.#base;
+    const isPlain = this.#sessionFor(versions) === plainSession;
     const state = [rows, arena.generation, groupIndex, bank.generation, features.size];
     const key = `${state.join(" ")} ${JSON.stringify(assignment)}`;
     const known = this.#stableFeeds.get(arena.capacity);
     if (known?.key === key) return known.feeds;
+    const rowAdapters = versions.map((version) => this.#adapterOf(version));
+    const adapters = { bank, rowAdapters, tokens: this.#pairs.count(rows), ...assignment };
     const feeds: Feeds = {
-      ...decodeAdapterFeeds({ bank, rowAdapters, tokens: this.#pairs.count(rows), ...assignment }, features),
+      ...(isPlain ? {} : decodeAdapterFeeds(adapters, features)),
       ...this.#feeds.shapes(rows, 1, arena.capacity),
       ...this.#feeds.past(arena.firstRows(rows), rows, arena.capacity),
       ...this.#pairs.shapes(rows),

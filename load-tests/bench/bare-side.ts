@@ -1,6 +1,6 @@
 // The session alone on a bench's inputs: what it takes without masks, sampling and messages.
 
-import { type BaseModel, openBaseModel } from "../../kernels/base-model.ts";
+import { type BaseModel, openBaseModel, plainProfile } from "../../kernels/base-model.ts";
 import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
 import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
 import { TokenPairs } from "../../kernels/cpu/token-pairs.ts";
@@ -11,7 +11,8 @@ export type BareSide = {
   readonly runner: CpuRunner;
   readonly vocabSize: number;
   readonly logitRowsOf: (rows: number) => number; // that a run makes for so many
-  readonly endProfiling: () => void;
+  /** @returns how the profile's path begins, where there is one */
+  readonly endProfiling: () => string | null;
 };
 
 /** @param profilePrefix where the runtime's profile goes; without it there is none */
@@ -21,6 +22,7 @@ export function openBase(setting: BenchSetting, profilePrefix?: string): Promise
     cacheDirectory: setting.cache,
     encoding: setting.quantize === "none" ? "float32" : setting.quantize,
     threads: setting.threads,
+    ...(setting.plainGraphBytes === undefined ? {} : { plainGraphBytes: setting.plainGraphBytes }),
     onProgress: () => undefined,
     ...(profilePrefix === undefined ? {} : { profilePrefix }),
   });
@@ -38,7 +40,12 @@ export async function openBare(setting: BenchSetting, profilePrefix?: string): P
     runner,
     vocabSize: base.config.vocabSize,
     logitRowsOf: (rows) => pairs.count(rows),
-    endProfiling: () => base.session.endProfiling(),
+    endProfiling() {
+      if (profilePrefix === undefined) return null;
+      const isPlain = setting.adapters === 0 && base.plainSession !== null;
+      (isPlain ? base.plainSession : base.session).endProfiling();
+      return `${isPlain ? plainProfile(profilePrefix) : profilePrefix}_`;
+    },
   };
 }
 

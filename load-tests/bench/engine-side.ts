@@ -15,6 +15,7 @@ export async function openEngine(setting: BenchSetting): Promise<Engine> {
       maxRows: setting.rows,
       maxContext: 0,
       threads: setting.threads,
+      ...(setting.plainGraphBytes === undefined ? {} : { plainGraphBytes: setting.plainGraphBytes }),
       scheduling: { ...defaultScheduling, prefixCacheBytes: 0 }, // rounds repeat their prompts
     },
     () => undefined,

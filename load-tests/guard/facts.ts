@@ -45,15 +45,20 @@ export async function measureFacts(): Promise<Facts> {
 }
 
 async function nodeFacts(setting: BenchSetting): Promise<Facts> {
-  const sets: (readonly GraphFeature[])[] = [[], ...graphFeatures.map((feature) => [feature]), graphFeatures];
+  const sets = [null, [], ...graphFeatures.map((feature) => [feature]), graphFeatures];
   const facts: Record<string, number> = {};
   for (const features of sets) {
     const { nodes, nodesPerLayer } = await countNodes(setting, features);
-    const graph = features.length === 0 ? "graph" : `graph with ${features.join(", ")}`;
+    const graph = nameOf(features);
     facts[`nodes of the ${graph}`] = nodes;
     facts[`nodes of a layer of the ${graph}`] = nodesPerLayer;
   }
   return facts;
+}
+
+function nameOf(features: readonly GraphFeature[] | null): string {
+  if (features === null) return "graph without adapters";
+  return features.length === 0 ? "graph" : `graph with ${features.join(", ")}`;
 }
 
 async function stepFacts(setting: BenchSetting): Promise<Facts> {

@@ -28,7 +28,7 @@ export async function watchSteps(setting: BenchSetting): Promise<StepSizes> {
       freshBytes: bytesOf(fresh.map(([, tensor]) => tensor)),
       outputBytes: Object.values(outputs).reduce((sum, { byteLength }) => sum + byteLength, 0),
     };
-    before = feeds;
+    before = { ...feeds }; // the runner puts the next step's own into the same object
     return outputs;
   };
   try {

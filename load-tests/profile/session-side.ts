@@ -22,9 +22,10 @@ export async function profileSession(
     );
     if (kind === "decode") await bareDecode(runner, setting);
     else for (let round = 0; round <= prefillRounds; round++) await barePrefill(runner, setting);
-    endProfiling();
+    const prefix = endProfiling()!;
     await runner.dispose();
-    const text = readFileSync(join(directory, readdirSync(directory)[0]!), "utf8");
+    const files = readdirSync(directory).map((name) => join(directory, name));
+    const text = readFileSync(files.find((path) => path.startsWith(prefix))!, "utf8");
     const counted =
       kind === "decode"
         ? { steps: setting.steps, logitRows: setting.steps * logitRowsOf(setting.rows), vocabSize }

@@ -35,6 +35,7 @@ test("defaults", () => {
     maxRows: 16,
     maxContext: 0,
     threads: 0,
+    plainGraphBytes: 268_435_456,
     policy: "fair-share",
     deviceSlots: 0,
     ttftTargetMs: 2000,
