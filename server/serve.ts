@@ -4,7 +4,7 @@
 import { join } from "node:path";
 import { CotenantError } from "../kernels/errors.ts";
 import { chooseBase, embeddedModel } from "./base-choice.ts";
-import { collectOften } from "./heap-growth.ts";
+import { keepHeapsSmall } from "./heap-size.ts";
 import { storageOf } from "./options/adapter-store.ts";
 import type { Environment } from "./options/kinds.ts";
 import { schedulingOf } from "./options/scheduling.ts";
@@ -19,7 +19,7 @@ class AddressError extends CotenantError {}
 /** Resolves with the exit status once a signal has ended the server; rejects when it cannot start or dies. */
 export async function serve(options: Options, environment: Environment): Promise<number> {
   const startedAtMs = performance.now();
-  collectOften();
+  keepHeapsSmall();
   const say = (line: string) => process.stderr.write(`${line}\n`);
   const exposure = checkExposure(options);
   if (exposure !== null) say(exposure);
