@@ -2,7 +2,7 @@
 // Engine and bare rounds alternate in one process; medians are printed as one JSON line. Ratios between runs of
 // this on a shared machine mean more than the figures themselves.
 
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { projections } from "../kernels/adapter.ts";
@@ -11,6 +11,7 @@ import type { BenchSetting, Round } from "./bench/bench-setting.ts";
 import { engineDecode, enginePrefill, openEngine } from "./bench/engine-side.ts";
 import { guard } from "./guard/guard.ts";
 import { machineHeader } from "./load/run-header.ts";
+import { readBandwidth } from "./memory-bandwidth.ts";
 
 const usage = `npm run bench -- decode|prefill --model DIR [options]
 npm run bench -- --guard [--update]
@@ -37,6 +38,7 @@ if (command.guarded) process.exitCode = (await guard(command)) ? 0 : 1;
 else await measure(command.bench);
 
 async function measure(bench: Bench): Promise<void> {
+  const readBytesPerSecond = await readBandwidth(bench.threads || availableParallelism());
   const engineRounds: Round[] = [];
   const bareRounds: Round[] = [];
   const engine = await openEngine(bench);
@@ -65,6 +67,7 @@ async function measure(bench: Bench): Promise<void> {
       bareSession: median(bareRounds),
       engineToBare: rounded(median(engineRounds).tokensPerSecond / median(bareRounds).tokensPerSecond),
       ...machineHeader(),
+      memoryGigabytesPerSecond: rounded(readBytesPerSecond / 1e9),
     }),
   );
 }

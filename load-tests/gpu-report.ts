@@ -8,6 +8,7 @@ import { findGpu } from "../kernels/devices/find-gpu.ts";
 import { CommandLine, fail } from "../scripts/command-line.ts";
 import { makeModel } from "../scripts/make-model.ts";
 import { modelShapes } from "../scripts/model-shapes.ts";
+import { fixedTable } from "./fixed-table.ts";
 import { deviceBandwidth } from "./gpu-report/device-bandwidth.ts";
 import { fullPlan, smokePlan } from "./gpu-report/report-plan.ts";
 import { type ShapeReport, shapeReport } from "./gpu-report/shape-report.ts";
@@ -64,15 +65,16 @@ const report = { date, command, machine, quantization, plan: { name: planName, .
 writeFileSync(out, `${JSON.stringify(report, null, 2)}\n`);
 console.log(`${machine.gpu}; ${(bandwidth / 1e9).toFixed(1)} GB/s when it copies; ${out}`);
 
-function print(name: string, report: ShapeReport): void {
+function print(name: string, { parity, decode, prefill, swapMs, ...report }: ShapeReport): void {
+  const { training, coServing, peft, goals } = report;
+  const share = (value: number) => `${(value * 100).toFixed(0)}%`;
   console.log(name);
-  const { parity, decode, prefill, swapMs, training, peft, goals } = report;
   console.log(
     `  parity with the CPU: ${parity.largestLogprobDifference.toExponential(1)}, ${parity.sameTokens} of ${parity.comparedTokens} likeliest tokens the same`,
   );
   for (const { rows, adapters, tokensPerSecond, bandwidthShare, busBytesPerStep } of decode) {
     console.log(
-      `  ${rows} rows, ${adapters} adapters: ${tokensPerSecond.toFixed(0)} tokens/s, ${(bandwidthShare * 100).toFixed(0)}% of the bandwidth, ${busBytesPerStep.toFixed(0)} bytes cross`,
+      `  ${rows} rows, ${adapters} adapters: ${tokensPerSecond.toFixed(0)} tokens/s, ${share(bandwidthShare)} of the bandwidth, ${busBytesPerStep.toFixed(0)} bytes cross`,
     );
   }
   console.log(
@@ -83,8 +85,17 @@ function print(name: string, report: ShapeReport): void {
       ? `  training: ${training.reason}`
       : `  training: ${training.tokensPerSecond.toFixed(0)} tokens/s`,
   );
-  const compared = goals.timesPeft === null ? "not measured" : `${goals.timesPeft.toFixed(2)} times PEFT`;
   console.log(
-    `  ${goals.rows} rows with as many adapters: ${compared}${"reason" in peft ? ` (${peft.reason})` : ""}, tax ${(goals.loraTax * 100).toFixed(0)}%`,
+    "reason" in coServing
+      ? `  co-serving: ${coServing.reason}`
+      : `  co-serving, ${coServing.rows} rows: ${coServing.capacity.toFixed(2)} requests/s alone; at half of it training keeps ${share(coServing.trainingShare)} of its ${coServing.trainingAlone.toFixed(0)} tokens/s, ${share(coServing.inTime)} of ${coServing.requests} requests in time`,
   );
+  if ("reason" in peft) console.log(`  PEFT: ${peft.reason}`);
+  const rows = goals.map(({ name: goal, measured, wanted, met }) => [
+    goal,
+    measured === null ? "not measured" : measured.toFixed(2),
+    "atLeast" in wanted ? `at least ${wanted.atLeast}` : `at most ${wanted.atMost}`,
+    met === null ? "" : met ? "met" : "missed",
+  ]);
+  console.log(fixedTable(["goal", "measured", "wanted", ""], rows));
 }

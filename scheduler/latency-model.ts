@@ -63,7 +63,9 @@ export class LatencyModel {
   /** Non-negative least squares by coordinate descent, which converges because the problem is convex. */
   #solve(): void {
     const size = this.#moments.length;
-    for (let sweep = 0; sweep < sweeps; sweep++) {
+    let isMoving = true;
+    for (let sweep = 0; sweep < sweeps && isMoving; sweep++) {
+      isMoving = false;
       for (let i = 0; i < size; i++) {
         const own = this.#gram[i * size + i]!;
         if (own === 0) continue;
@@ -71,7 +73,9 @@ export class LatencyModel {
         for (let j = 0; j < size; j++) {
           if (j !== i) gradient -= this.#gram[i * size + j]! * this.#coefficients[j]!;
         }
-        this.#coefficients[i] = Math.max(0, gradient / (own * (1 + ridge)));
+        const solved = Math.max(0, gradient / (own * (1 + ridge)));
+        isMoving ||= solved !== this.#coefficients[i];
+        this.#coefficients[i] = solved;
       }
     }
   }

@@ -18,6 +18,9 @@ export type TensorContext = {
 };
 
 export type TensorCodec<Values> = {
+  /** Every value that is not zero has the same magnitude: where one is finite, all are. */
+  readonly hasOneMagnitude?: true;
+
   /**
    * Checks the lengths before it allocates `count` values. Throws AdapterError `container_tensor_malformed`.
    * Values may be infinite; the caller looks.

@@ -27,6 +27,8 @@ export type TernaryOptions = {
 const forms = { bitmaps: encodeBitmaps, rice: encodeGaps, urn: encodeUrn };
 
 export const ternary: TensorCodec<Floats> = {
+  hasOneMagnitude: true,
+
   decode(bytes, count, { rows }) {
     if (bytes.length > 0 && bytes[0]! >= firstUrnForm) return decodeUrn(bytes, { count, rows });
     if (bytes.length < headerBytes) throw malformedTensor(`a ternary tensor has ${bytes.length} bytes`);

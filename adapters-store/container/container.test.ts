@@ -194,6 +194,23 @@ test("refuses infinite values and indices that do not ascend", () => {
   });
   assert.throws(() => read(infinite), { code: "non_finite_weights", message: /layer 0, prefix's values/ });
   const content = contentOf(everyKind());
+  const withMagnitude = (magnitude: number) => {
+    const bytes = new Uint8Array(5 + 2); // four values, of which the second is positive and the fourth negative
+    new DataView(bytes.buffer).setFloat32(1, magnitude, true);
+    bytes.set([1 << 1, 1 << 3], 5);
+    const modules = content.modules.map((module) => {
+      if (module.kind !== "sparse") return module;
+      const tensor = { codec: "ternary", shape: [4], bytes } as const;
+      return { ...module, tensors: { ...module.tensors, values: tensor } };
+    });
+    return writeContainer({ ...content, modules });
+  };
+  assert.doesNotThrow(() => read(withMagnitude(2)));
+  for (const magnitude of [Infinity, Number.NaN])
+    assert.throws(() => read(withMagnitude(magnitude)), {
+      code: "non_finite_weights",
+      message: /sparse's values/,
+    });
   const withIndices = (indices: Uint32Array) => {
     const modules = content.modules.map((module) => {
       if (module.kind !== "sparse") return module;

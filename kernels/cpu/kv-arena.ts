@@ -31,6 +31,7 @@ export class KvArena {
   readonly #buffers: readonly ArrayBuffer[]; // per piece; address space for all rows, memory for `#committed`
   #pieces: Float32Array<ArrayBuffer>[] = []; // all committed rows
   #committed = 0;
+  readonly #newTokens = new NewTokens();
   /** Grows with every trim: views taken before are stale. */
   generation = 0;
 
@@ -121,13 +122,12 @@ export class KvArena {
     if (rows.some((row) => row.length + tokens > this.capacity)) {
       throw new RangeError(`a row of ${this.capacity} tokens cannot take ${tokens} more`);
     }
-    let from = 0;
+    const heads = tokens === 1 ? this.#newTokens.headsOf(newKeyValues, size) : cut(newKeyValues, size);
+    let next = 0;
     for (const piece of this.#pieces) {
       for (const row of rows) {
         for (let head = 0; head < kvHeads; head++) {
-          const to = this.#at(row, head, row.length);
-          piece.set(newKeyValues.subarray(from, from + size), to);
-          from += size;
+          piece.set(heads[next++]!, this.#at(row, head, row.length));
         }
       }
     }
@@ -183,4 +183,29 @@ export class KvArena {
     this.#pieces = this.#buffers.map((buffer) => new Float32Array(buffer, 0, bytes / 4));
     this.#committed = rows;
   }
+}
+
+/**
+ * What a decode step returned, head by head. The views are kept: a step has thousands, and made anew they would be most
+ * of what its thread has to collect.
+ */
+class NewTokens {
+  #values = new Float32Array(0);
+  #heads: Float32Array[] = [];
+
+  /** Valid until the next call. @returns heads of `size` values, as many as there are or more */
+  headsOf(values: Float32Array, size: number): readonly Float32Array[] {
+    if (values.length > this.#values.length) {
+      this.#values = new Float32Array(values.length);
+      this.#heads = cut(this.#values, size);
+    }
+    this.#values.set(values);
+    return this.#heads;
+  }
+}
+
+function cut(values: Float32Array, size: number): Float32Array[] {
+  return Array.from({ length: values.length / size }, (_, head) =>
+    values.subarray(head * size, (head + 1) * size),
+  );
 }

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { argmax, logSumExp, maximum, topIndices } from "./logprobs.ts";
 
-const values = fc.array(fc.integer({ min: -4, max: 4 }), { minLength: 1, maxLength: 30 }); // many ties
+const values = fc.array(fc.integer({ min: -4, max: 4 }), { minLength: 1, maxLength: 70 }); // many ties
 
 test("topIndices is a stable sort cut off, -Infinity included", () => {
   const withInfinity = fc.array(fc.oneof(fc.integer({ min: -3, max: 3 }), fc.constant(-Infinity)), {
@@ -27,6 +27,17 @@ test("argmax is the first of the largest", () => {
     }),
     { seed: 1 },
   );
+});
+
+test("what does not compare is never the largest", () => {
+  const { NaN: nan, NEGATIVE_INFINITY: least } = Number;
+  for (const length of [1, 7, 8, 9, 40]) {
+    const row = new Float32Array(length).fill(nan);
+    assert.deepEqual([argmax(row), maximum(row)], [0, least]);
+    row[length - 1] = -3;
+    assert.deepEqual([argmax(row), maximum(row)], [length - 1, -3]);
+  }
+  assert.deepEqual([argmax(Float32Array.of(least, least)), maximum(new Float32Array(0))], [0, least]);
 });
 
 test("logSumExp neither overflows nor loses what is small", () => {

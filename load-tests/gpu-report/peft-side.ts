@@ -3,7 +3,8 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { z } from "zod";
-import { goal, type ReportPlan } from "./report-plan.ts";
+import { goalRows } from "./goals.ts";
+import type { ReportPlan } from "./report-plan.ts";
 
 const decodeSchema = z.object({
   rows: z.int(),
@@ -24,7 +25,7 @@ export function peftSide(python: string, model: string, plan: ReportPlan): PeftS
   const imports = spawnSync(python, ["-c", "import torch, transformers, peft"], { encoding: "utf8" });
   if (imports.error !== undefined) return { reason: `${python} does not start: ${imports.error.message}` };
   if (imports.status !== 0) return { reason: imports.stderr.trim().split("\n").at(-1) ?? "" };
-  const rows = Math.min(goal.rows, Math.max(...plan.rows));
+  const rows = goalRows(plan);
   const asked = { model, rank: plan.rank, past: plan.past, steps: plan.steps, rows, adapters: rows };
   const script = join(import.meta.dirname, "peft_rows.py");
   const run = spawnSync(python, [script, JSON.stringify(asked)], { encoding: "utf8", maxBuffer: 2 ** 24 });

@@ -7,8 +7,10 @@ import { bytesPerToken } from "../../kernels/cpu/kv-arena.ts";
 import { openWebgpu } from "../../kernels/devices/webgpu.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
+import { type CoServingRound, coServingRound } from "./co-serving-round.ts";
+import { type Goal, goalRows, goalsOf } from "./goals.ts";
 import { type PeftSide, peftSide } from "./peft-side.ts";
-import { goal, type ReportPlan } from "./report-plan.ts";
+import type { ReportPlan } from "./report-plan.ts";
 import {
   addAdapters,
   type DecodeRound,
@@ -36,12 +38,9 @@ export type ShapeReport = {
   readonly prefill: Readonly<Record<"base" | "adapter", number>>; // tokens per second
   readonly swapMs: number;
   readonly training: TrainingRound | { readonly reason: string };
+  readonly coServing: CoServingRound | { readonly reason: string };
   readonly peft: PeftSide;
-  readonly goals: {
-    readonly rows: number;
-    readonly timesPeft: number | null; // null = nothing to compare with
-    readonly loraTax: number;
-  };
+  readonly goals: readonly Goal[];
 };
 
 export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
@@ -60,7 +59,7 @@ export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
   const { config } = base;
   const targets = adapterTargets(config);
   addAdapters(runner, targets, plan);
-  const weights = matrixBytes({ modelDirectory, config, encoding, ...limits });
+  const weights = matrixBytes({ config, encoding });
   const decode: ShapeReport["decode"][number][] = [];
   for (const rows of plan.rows) {
     for (const adapters of plan.adapters.filter((count) => count <= rows)) {
@@ -77,6 +76,8 @@ export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
   const swapMs = await swapRound(runner, targets, plan);
   const trained = await trainingRound(training, targets, plan);
   await runner.dispose();
+  const quantize = encoding === "float32" ? "none" : encoding;
+  const coServing = await coServingRound({ modelDirectory, cacheDirectory, quantize }, plan);
   const peft = peftSide(options.python, modelDirectory, plan);
   return {
     parity: compared,
@@ -84,8 +85,9 @@ export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
     prefill,
     swapMs,
     training: trained ?? { reason: training.problem! },
+    coServing,
     peft,
-    goals: goalsOf(decode, peft),
+    goals: goalsOf({ rows: goalRows(plan), decode, peft, coServing }),
   };
 }
 
@@ -103,16 +105,4 @@ async function float32Parity({ modelDirectory, cacheDirectory, plan }: ShapeOpti
   await cpu.dispose();
   await device.runner.dispose();
   return found;
-}
-
-/** At 16 rows with 16 adapters, or at the most that were measured. */
-function goalsOf(decode: ShapeReport["decode"], peft: PeftSide): ShapeReport["goals"] {
-  const rows = Math.min(goal.rows, Math.max(...decode.map((round) => round.rows)));
-  const speed = (from: readonly Omit<DecodeRound, "busBytesPerStep">[], adapters: number) =>
-    from.find((round) => round.rows === rows && round.adapters === adapters)!.tokensPerSecond;
-  return {
-    rows,
-    timesPeft: "reason" in peft ? null : speed(decode, rows) / speed(peft.decode, rows),
-    loraTax: 1 - speed(decode, rows) / speed(decode, 0),
-  };
 }

@@ -37,7 +37,7 @@ export function latencyCurves(phases: readonly Phase[]): Promise<string> {
   return draw({
     data: { values: rows },
     mark: { type: "line", interpolate: "step-after" },
-    width: 300,
+    width: 480,
     height,
     encoding: {
       facet: { field: "metric", columns: 2, title: null, sort: Object.keys(metrics) },
@@ -46,7 +46,7 @@ export function latencyCurves(phases: readonly Phase[]): Promise<string> {
       color: {
         field: "phase",
         type: "nominal",
-        sort: null,
+        scale: { domain: phases.map(({ name }) => name) },
         title: null,
         legend: { orient: "bottom", labelLimit: 300 },
       },
@@ -123,7 +123,7 @@ function overTime(rows: readonly Row[], { mark, y }: OverTime): Promise<string> 
     width: 560,
     height,
     encoding: {
-      x: { field: "second", type: "quantitative", title: "seconds" },
+      x: { field: "second", type: "quantitative", title: "seconds", scale: { domainMin: 0 } },
       y,
       color: { field: "tenant", type: "nominal", sort: null, title: null, legend: { orient: "bottom" } },
     },

@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { startTiny } from "../../tests/server/start-tiny.ts";
@@ -56,6 +57,28 @@ test("a server that is not there is an error with its address", async () => {
   const { status, output } = await load("--url", "http://127.0.0.1:1", "--scenario", "steady");
   assert.equal(status, 2);
   assert.match(output, /http:\/\/127\.0\.0\.1:1 cannot be measured: .*ECONNREFUSED/);
+});
+
+test("a server that has nothing but OpenAI's list and chats can be measured", async (t) => {
+  const piece = (delta: object) => `data: ${JSON.stringify({ choices: [{ index: 0, delta }] })}\n\n`;
+  const server = createServer(async (request, response) => {
+    const route = `${request.method} ${request.url}`;
+    if (route === "GET /v1/models") return response.end('{ "object": "list", "data": [{ "id": "m" }] }');
+    if (route !== "POST /v1/chat/completions") return response.writeHead(404).end("Not Found");
+    const { stream, messages } = JSON.parse(await text(request));
+    const promptTokens = messages[0].content.split(" ").length;
+    if (!stream) return response.end(JSON.stringify({ usage: { prompt_tokens: promptTokens } }));
+    const pieces = [{ role: "assistant", content: "" }, { content: "a" }, { content: "b" }, {}];
+    return response.end(`${pieces.map(piece).join("")}data: [DONE]\n\n`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const flags = ["--scenario", "steady", "--endpoint", "chat", "--duration", "1", "--rate", "30"];
+  const { status, output } = await load("--url", url, ...flags, "--workers", "1");
+  assert.equal(status, 0, output);
+  assert.match(output, /no max_model_len .*assuming 2048/);
+  assert.match(output, /time to first token +p50 \d/);
 });
 
 const answers: Record<string, { status: number; body: string; outcome: string; error: string | null }> = {

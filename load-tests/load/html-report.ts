@@ -2,7 +2,7 @@
 
 import { latencyCurves, speedOverTime, waitsByAdapter, waitsOverTime } from "./charts.ts";
 import { describeCheck } from "./check.ts";
-import { isPassed, latencies, type Report, shown } from "./report.ts";
+import { isPassed, latencies, type Report, shown, whereFrom } from "./report.ts";
 import type { Phase } from "./scenario.ts";
 import type { Figures, GroupFigures } from "./summary.ts";
 
@@ -15,6 +15,7 @@ th { border-bottom: 1px solid #999; font-weight: 600 } td:first-child, th:first-
 .verdict { display: inline-block; padding: .2rem .9rem; border-radius: .3rem; color: #fff; font-weight: 600 }
 .pass { background: #2a7d3f } .fail { background: #b3261e } .plots { display: flex; flex-wrap: wrap; gap: 1.5rem }
 ul { padding-left: 1.2rem } .failed { color: #b3261e; font-weight: 600 } code { font-size: .9em }
+.where { color: #555; margin-top: -.8rem } .source td { text-align: left; vertical-align: top }
 figure { margin: 0 } figcaption { font-weight: 600 } svg { max-width: 100%; height: auto }`;
 
 export async function reportHtml(report: Report): Promise<string> {
@@ -26,6 +27,7 @@ export async function reportHtml(report: Report): Promise<string> {
 <html lang="en"><head><meta charset="utf-8"><title>${escaped(scenario)}: ${passed ? "passed" : "failed"}</title>
 <style>${style}</style></head><body>
 <h1>${escaped(scenario)} <span class="verdict ${passed ? "pass" : "fail"}">${passed ? "passed" : "failed"}</span></h1>
+<p class="where">${escaped(whereFrom(header))}</p>
 <ul>
 ${checks.map((check) => `<li${check.passed ? "" : ' class="failed"'}>${escaped(describeCheck(check))}</li>`).join("\n")}
 ${failure === null ? "" : `<li class="failed">${escaped(failure)}</li>`}
@@ -42,7 +44,7 @@ ${groupTable(
 ${curves}
 ${sections.join("\n")}
 <h2>Where this comes from</h2>
-<table>${Object.entries(header)
+<table class="source">${Object.entries(header)
     .map(
       ([name, value]) => `<tr><td>${escaped(name)}</td><td><code>${escaped(String(value))}</code></td></tr>`,
     )
@@ -91,7 +93,7 @@ function errorTable({ errors }: Figures): string {
 
 function groupTable(kind: string, groups: readonly GroupFigures[]): string {
   const names = [kind, "requests", "finished", "failed", "tokens/s", "goodput/s", "within SLO"];
-  const timed = ["first token p50", "p99", "per token p50", "p99"];
+  const timed = ["first token, ms: p50", "p99", "per token, ms: p50", "p99"];
   const rows = groups.map((group) => [
     group.name,
     String(group.requests),

@@ -62,6 +62,7 @@ async function runScenario(
     shape,
     note,
     onProgress: (phase, seconds, counts) => progress.show(phase, seconds, counts),
+    onCount: (what, done, of) => progress.showCount(what, done, of),
   });
   try {
     checks = await scenario.run(stage);
@@ -70,8 +71,8 @@ async function runScenario(
     const isExpected = error instanceof ScenarioError || error instanceof UnexpectedAnswerError;
     if (!isExpected) process.stderr.write(`${(error as Error).stack}\n`);
   }
-  progress.end();
   await stage.deleteUploads();
+  progress.end();
   const { scenario: name, slo } = options;
   return { header, scenario: name, slo, checks, failure, notes, phases: stage.phases };
 }

@@ -23,6 +23,23 @@ export class ProgressLine {
 
   show(phase: string, seconds: number, { sent, open, chunks, failed }: PhaseProgress): void {
     const nowMs = this.#nowMs();
+    if (!this.#isDue(phase, nowMs)) return;
+    const sinceMs = nowMs - this.#shown.atMs;
+    const speed = sinceMs > 0 ? ((chunks - this.#shown.chunks) * 1000) / sinceMs : 0;
+    this.#shown = { chunks, atMs: nowMs };
+    const elapsed = Math.round((nowMs - this.#startedMs) / 1000);
+    const time = elapsed > seconds ? `drains, ${elapsed} s` : `${elapsed}/${Math.round(seconds)} s`;
+    this.#write(
+      `${phase}: ${time}  sent ${sent}  open ${open}  failed ${failed}  ${speed.toFixed(0)} tokens/s`,
+    );
+  }
+
+  /** What takes its time before or after the phases. */
+  showCount(what: string, done: number, of: number): void {
+    if (this.#isDue(what, this.#nowMs())) this.#write(`${what}: ${done} of ${of}`);
+  }
+
+  #isDue(phase: string, nowMs: number): boolean {
     if (phase !== this.#phase) {
       this.end();
       this.#phase = phase;
@@ -30,14 +47,12 @@ export class ProgressLine {
       this.#shownMs = Number.NEGATIVE_INFINITY;
       this.#shown = { chunks: 0, atMs: nowMs };
     }
-    if (nowMs - this.#shownMs < (this.#output.isTTY ? everyMs.terminal : everyMs.file)) return;
+    if (nowMs - this.#shownMs < (this.#output.isTTY ? everyMs.terminal : everyMs.file)) return false;
     this.#shownMs = nowMs;
-    const sinceMs = nowMs - this.#shown.atMs;
-    const speed = sinceMs > 0 ? ((chunks - this.#shown.chunks) * 1000) / sinceMs : 0;
-    this.#shown = { chunks, atMs: nowMs };
-    const elapsed = Math.round((nowMs - this.#startedMs) / 1000);
-    const time = elapsed > seconds ? `drains, ${elapsed} s` : `${elapsed}/${Math.round(seconds)} s`;
-    const line = `${phase}: ${time}  sent ${sent}  open ${open}  failed ${failed}  ${speed.toFixed(0)} tokens/s`;
+    return true;
+  }
+
+  #write(line: string): void {
     this.#output.write(this.#output.isTTY ? `\r\x1b[2K${line}` : `${line}\n`);
   }
 

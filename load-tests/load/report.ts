@@ -20,6 +20,10 @@ export function isPassed({ checks, failure }: Report): boolean {
   return failure === null && checks.every(({ passed }) => passed);
 }
 
+export function whereFrom({ machine, commit, loadAverage, startedAt }: RunHeader): string {
+  return `${machine}; commit ${commit}; load average ${loadAverage.toFixed(2)}; ${startedAt}`;
+}
+
 /** Without the records, which are as many as the requests. */
 export function reportJson(report: Report): string {
   const phases = report.phases.map(({ records: _, ...phase }) => phase);
@@ -45,7 +49,7 @@ export function shown(value: number): string {
 export function reportText(report: Report): string {
   const { header, checks, failure, notes, phases } = report;
   const lines = [
-    `${header.machine}; commit ${header.commit}; load average ${header.loadAverage.toFixed(2)}; ${header.startedAt}`,
+    whereFrom(header),
     ...phases.flatMap(phaseLines),
     "",
     ...notes.map((note) => `note  ${note}`),

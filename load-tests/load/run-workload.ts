@@ -14,6 +14,9 @@ export type WorkloadRun = {
   readonly client: ClientHealth;
 };
 
+/** Hears of records as they come. */
+export type OnProgress = (progress: Progress, records: readonly RequestRecord[]) => void;
+
 /** Whether the figures are the server's; `bottleneck` says why not. */
 export type ClientHealth = {
   readonly workers: number;
@@ -30,7 +33,7 @@ const leadMs = 200; // between the start message and the phase's zero
 
 export async function runWorkload(
   job: Omit<WorkerJob, "worker">,
-  onProgress: (progress: Progress, records: readonly RequestRecord[]) => void,
+  onProgress: OnProgress,
 ): Promise<WorkloadRun> {
   const workers = Array.from({ length: job.workers }, (_, worker) => new Worker({ ...job, worker }));
   try {

@@ -9,12 +9,12 @@ import type { Tenant } from "./option-values.ts";
 import type { LoadOptions } from "./options.ts";
 import type { PhaseProgress } from "./progress-line.ts";
 import type { RequestRecord } from "./request-record.ts";
-import { runWorkload } from "./run-workload.ts";
+import { type OnProgress, runWorkload, type WorkloadRun } from "./run-workload.ts";
 import { type Phase, ScenarioError } from "./scenario.ts";
 import type { RequestShape } from "./send-request.ts";
 import type { ServedModels } from "./served-models.ts";
 import { figuresBy, measuringWindow, Summary, type Window } from "./summary.ts";
-import type { Stream } from "./workload.ts";
+import type { Stream, Workload } from "./workload.ts";
 
 export type StageSetting = {
   readonly options: LoadOptions;
@@ -22,6 +22,7 @@ export type StageSetting = {
   readonly models: ServedModels;
   readonly shape: RequestShape;
   readonly onProgress: (phase: string, seconds: number, progress: PhaseProgress) => void;
+  readonly onCount: (what: string, done: number, of: number) => void;
   readonly note: (text: string) => void;
 };
 
@@ -79,19 +80,11 @@ export class Stage {
     const { options, onProgress } = this.#setting;
     const durationMs = seconds * 1000;
     let failed = 0;
-    const run = await runWorkload(
-      {
-        url: options.url,
-        shape: this.shape,
-        workload: { seed: seed ?? options.seed, durationMs, streams },
-        workers: options.workers,
-        drainMs: options.drainSeconds * 1000,
-      },
-      (progress, records) => {
-        failed += records.filter(({ outcome }) => outcome === "failed").length;
-        onProgress(name, seconds, { ...progress, failed });
-      },
-    );
+    const workload = { seed: seed ?? options.seed, durationMs, streams };
+    const run = await this.send(workload, (progress, records) => {
+      failed += records.filter(({ outcome }) => outcome === "failed").length;
+      onProgress(name, seconds, { ...progress, failed });
+    });
     const records = [...run.records].sort((a, b) => a.sentMs - b.sentMs);
     const judging = { slo: options.slo, window: windowOf(streams, { durationMs, records }) };
     const phase: Phase = {
@@ -107,6 +100,12 @@ export class Stage {
     if (run.client.bottleneck) this.note(`${name}: the client was a bottleneck: ${run.client.bottleneck}`);
     this.phases.push(phase);
     return phase;
+  }
+
+  protected send(workload: Workload, onProgress: OnProgress): Promise<WorkloadRun> {
+    const { url, workers, drainSeconds } = this.options;
+    const job = { url, shape: this.shape, workload, workers, drainMs: drainSeconds * 1000 };
+    return runWorkload(job, onProgress);
   }
 
   /** So many adapters: the served ones, or with --model generated ones, uploaded as the first tenant's. */
@@ -128,6 +127,7 @@ export class Stage {
       const files = { ...first, weights };
       await uploadAdapter(this.client, { id, files, key: this.tenant.key, compress });
       this.#uploaded.push(id);
+      this.#setting.onCount("adapters uploaded", this.#uploaded.length, count);
     }
     return this.#uploaded.slice(0, count);
   }
@@ -146,7 +146,9 @@ export class Stage {
   /** For the end of a run; a second call finds nothing to do. */
   async deleteUploads(): Promise<void> {
     const left: string[] = [];
-    for (const id of this.#uploaded.splice(0)) {
+    const uploaded = this.#uploaded.splice(0);
+    for (const [index, id] of uploaded.entries()) {
+      this.#setting.onCount("adapters deleted", index, uploaded.length);
       const isGone = await deleteAdapter(this.client, id, this.tenant.key).catch(() => false);
       if (!isGone) left.push(id);
     }

@@ -14,7 +14,7 @@ export type Launch = {
 
 export type Launched = { readonly url: string; stop(): Promise<void> };
 
-const readyLimitMs = 120_000;
+const readyLimitMs = 300_000; // the first start prepares the weights
 const stopLimitMs = 15_000;
 
 export async function launch({ command, cwd, readyPath, logFile }: Launch): Promise<Launched> {

@@ -3,15 +3,19 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { machineHeader } from "../load/run-header.ts";
+import { readBandwidth } from "../memory-bandwidth.ts";
 import { cellsFor, mostClients } from "./cells.ts";
 import type { Bits, Converted, Served } from "./contestant.ts";
 import { type ContestantName, contestants, ours } from "./contestants/index.ts";
 import { convert } from "./convert.ts";
+import { goalOf } from "./goals.ts";
 import { measure, warmUp } from "./measure.ts";
 import { type Options, readOptions } from "./options.ts";
 import { joined, type Result, type Run, type RunHeader } from "./results.ts";
 import { requireSameModel } from "./same-model.ts";
 import { markdown } from "./table.ts";
+
+const threads = 2; // of every contestant
 
 if (import.meta.main) await main(process.argv.slice(2));
 
@@ -24,7 +28,7 @@ async function main(args: readonly string[]): Promise<void> {
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
   mkdirSync(options.prefix, { recursive: true });
   for (const name of options.contestants) contestants[name].install(options.prefix);
-  const header = headerOf(args, options.tree);
+  const header = await headerOf(args, options.tree);
   const settings: Record<string, string> = {};
   const results: Result[] = [];
   const save = () => writeRun({ headers: [header], settings, results }, options);
@@ -63,8 +67,10 @@ async function measureAll(options: Options, place: Place): Promise<void> {
       tokensPerWord ??= counted;
       if (counted !== tokensPerWord) throw new Error(`${name} reads other tokens: ${counted} for each word`);
     }
-    const cells = cellsFor(options.clients).filter(({ name }) => name.includes(options.only));
-    if (cells.length === 0) throw new Error(`no cell has "${options.only}" in its name`);
+    const cells = cellsFor(options.clients).filter(
+      (cell) => cell.name.includes(options.only) && (!options.goals || goalOf(cell) !== null),
+    );
+    if (cells.length === 0) throw new Error("no cell is left: see --only, --goals and --clients");
     // The first requests touch memory for the first time.
     for (const served of running.values())
       await measure(cells[0]!, served, { seed: options.rounds, tokensPerWord: tokensPerWord! });
@@ -93,6 +99,10 @@ function report(run: Run, options: Options): void {
   process.stdout.write(markdown(run, ours));
 }
 
-function headerOf(args: readonly string[], tree: string): RunHeader {
-  return { ...machineHeader(tree), command: ["npm run peers --", ...args].join(" ") };
+async function headerOf(args: readonly string[], tree: string): Promise<RunHeader> {
+  return {
+    ...machineHeader(tree),
+    command: ["npm run peers --", ...args].join(" "),
+    readBytesPerSecond: await readBandwidth(threads),
+  };
 }

@@ -20,6 +20,7 @@ const usage = `npm run peers -- [flags]
   --clients LIST      (1,4,8,16)
   --rounds N          each goes through all contestants (3)
   --only TEXT         cells whose name has this in it
+  --goals             cells that have a goal
   --check             only compare answers without quantization, and end
   --quick             smollm2-135m, 4 bits, 8 clients, one round
   --json FILE         write what was measured
@@ -34,6 +35,7 @@ export type Options = {
   readonly clients: readonly number[];
   readonly rounds: number;
   readonly only: string;
+  readonly goals: boolean;
   readonly check: boolean;
   readonly jsonFile: string | null;
   readonly join: readonly string[];
@@ -48,6 +50,7 @@ const flags = {
   clients: { type: "string", default: "1,4,8,16" },
   rounds: { type: "string", default: "3" },
   only: { type: "string", default: "" },
+  goals: { type: "boolean", default: false },
   check: { type: "boolean", default: false },
   quick: { type: "boolean", default: false },
   json: { type: "string" },
@@ -84,6 +87,7 @@ export function readOptions(args: readonly string[]): Options {
       ? Number(rounds)
       : fail(`--rounds: ${rounds} is no number from 1 to 99`),
     only: values.only,
+    goals: values.goals,
     check: values.check,
     jsonFile: values.json ?? null,
     join: listOf(values.join),

@@ -127,6 +127,7 @@ test("runs are joined into one table that says where each came from", () => {
         machine: "M",
         loadAverage: 1,
         node: "v24",
+        readBytesPerSecond: 20e9,
       },
     ],
     settings: { us: "fast", peer: "slow" },
@@ -136,7 +137,7 @@ test("runs are joined into one table that says where each came from", () => {
     joined([run("c1", [result("us", 50), result("peer", 10)]), run("c2", [result("us", 30)])]),
     "us",
   );
-  assert.match(text, /commit c1;.*commit c2;/s);
+  assert.match(text, /commit c1;.*memory read at 20\.0 GB\/s.*commit c2;/s);
   assert.match(
     text,
     /\| s \| 4 \| 8 clients, an adapter each \| 40\.0 \(2\) \| 10\.0 \(1\) \| 4\.00 \| 4 \| met \|/,

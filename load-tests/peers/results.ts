@@ -21,6 +21,7 @@ export type RunHeader = {
   readonly machine: string;
   readonly loadAverage: number; // over the last minute, at the start
   readonly node: string;
+  readonly readBytesPerSecond?: number; // of memory, at the start, on all threads; former runs did not measure it
 };
 
 export type Run = {

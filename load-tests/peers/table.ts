@@ -1,6 +1,6 @@
 // The results as one markdown table under a header that says where they come from.
 
-import { type Row, type Run, rowsOf } from "./results.ts";
+import { type Row, type Run, type RunHeader, rowsOf } from "./results.ts";
 
 export function markdown(run: Run, ours: string): string {
   const rows = rowsOf(run.results, ours);
@@ -9,10 +9,7 @@ export function markdown(run: Run, ours: string): string {
   const loads = run.results.map(({ loadAverage }) => loadAverage);
   const lagging = run.results.filter(({ clientBottleneck }) => clientBottleneck !== null).length;
   return `${[
-    ...run.headers.map(
-      ({ startedAt, machine, commit, node, loadAverage, command }) =>
-        `- ${startedAt}: ${machine}; commit ${commit}; Node ${node}; load average ${loadAverage.toFixed(1)} at the start; \`${command}\``,
-    ),
+    ...run.headers.map(headerLine),
     ...Object.entries(run.settings).map(([name, setting]) => `- ${name}: ${setting}`),
     `- load average while measuring: ${Math.min(...loads).toFixed(1)} to ${Math.max(...loads).toFixed(1)}`,
     ...(lagging === 0
@@ -26,6 +23,13 @@ export function markdown(run: Run, ours: string): string {
     tableLine(titles.map(() => "---")),
     ...rows.map((row) => tableLine(cellsOf(row, names))),
   ].join("\n")}\n`;
+}
+
+function headerLine(header: RunHeader): string {
+  const { startedAt, machine, commit, node, loadAverage, command, readBytesPerSecond } = header;
+  const memory =
+    readBytesPerSecond === undefined ? "" : `memory read at ${(readBytesPerSecond / 1e9).toFixed(1)} GB/s, `;
+  return `- ${startedAt}: ${machine}; commit ${commit}; Node ${node}; ${memory}load average ${loadAverage.toFixed(1)} at the start; \`${command}\``;
 }
 
 function cellsOf({ shape, bits, cell, speeds, ratio, goal }: Row, names: readonly string[]): string[] {

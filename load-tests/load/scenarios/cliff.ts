@@ -1,4 +1,5 @@
-// One adapter more than the server can hold at once: speed may step down a little, and must not fall off.
+// One adapter more than the server can hold at once: speed may step down a little, and must not fall off. As many
+// clients as adapters, each at another one, want all of them at the same time.
 
 import { atLeast } from "../check.ts";
 import { compare } from "../compare.ts";
@@ -6,7 +7,7 @@ import { type Scenario, ScenarioError } from "../scenario.ts";
 import type { Stage } from "../stage.ts";
 import { noErrors } from "./expectations.ts";
 
-const defaultClients = 8;
+const leastClients = 8;
 const leastRatio = 0.9;
 
 export const cliff: Scenario = {
@@ -17,8 +18,8 @@ export const cliff: Scenario = {
     const adapters = await stage.adapters(slots + 1);
     const streams = (models: readonly string[]) => [
       stage.stream(stage.tenant, {
-        arrivals: { kind: "closed", clients: stage.options.clients ?? defaultClients },
-        popularity: stage.options.popularity ?? { kind: "uniform" },
+        arrivals: { kind: "closed", clients: stage.options.clients ?? Math.max(leastClients, slots + 1) },
+        popularity: stage.options.popularity ?? { kind: "distinct" },
         models,
       }),
     ];
