@@ -20,8 +20,8 @@ const further: Partial<Record<MethodName, Settings[]>> = {
   lora: [
     { initializer: "eva" },
     { rank_allocation: "adalora", rank: 4, adalora_target_rank: 2, adalora_interval: 1 },
-    { layers: "ist" },
-    { layers: "lisa" },
+    { layers: "ist", layers_per_step: 1 },
+    { layers: "lisa", layers_per_step: 1 },
   ],
   sparse: [
     { rewind: true, regrow_steps: 0 },

@@ -113,10 +113,7 @@ export class ExamplePasses {
   }
 }
 
-export function exampleCount(
-  { ends }: TrainingExamples,
-  { objective }: Pick<TrainingSpec, "objective">,
-): number {
+function exampleCount({ ends }: TrainingExamples, { objective }: Pick<TrainingSpec, "objective">): number {
   return ends.length / objectives[objective.name](objective).sequencesPerExample;
 }
 

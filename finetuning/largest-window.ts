@@ -18,15 +18,20 @@ const leastProbeTokens = 32;
 /** Each scored token of a probe has logits: this many keep them under 40 MB. */
 const mostProbeTokens = 64;
 
-/** The most tokens of a unit of work on this base, a multiple of 16. */
+type Shapes = Pick<AdapterTargets, "shapes" | "layers" | "hiddenSize" | "vocabSize">;
+
+/** The most tokens of a unit of a method's work on this base. */
+export function largestUnit({ backward }: { readonly backward: boolean }, targets: Shapes): number {
+  return backward ? largestWindow(targets) : largestProbe(targets);
+}
+
+/** Of a pass' layer, a multiple of 16. */
 export function largestWindow({ shapes }: Pick<AdapterTargets, "shapes">): number {
   return Math.max(leastTokens, tokensOf(flopsPerWeight * layerWeights(shapes)));
 }
 
-/** The most tokens of a probe, which goes through all layers and the head, forward only; a multiple of 16. */
-export function largestProbe(
-  targets: Pick<AdapterTargets, "shapes" | "layers" | "hiddenSize" | "vocabSize">,
-): number {
+/** Of a probe, which goes through all layers and the head, forward only; a multiple of 16. */
+function largestProbe(targets: Shapes): number {
   const { shapes, layers, hiddenSize, vocabSize } = targets;
   const weights = layers * layerWeights(shapes) + hiddenSize * vocabSize;
   return Math.min(mostProbeTokens, Math.max(leastProbeTokens, tokensOf(2 * weights)));

@@ -7,26 +7,25 @@ import { nearestName } from "../kernels/nearest-name.ts";
 export type SettingValue = number | string | boolean | readonly string[] | Readonly<Record<string, number>>;
 export type Settings = Readonly<Record<string, SettingValue>>;
 
-export type SettingKind =
+export type SettingKind = SettingValues & {
+  readonly help: string;
+  /** What of the other settings leaves it without effect, in words; null = nothing. */
+  readonly idle?: (settings: Settings) => string | null;
+};
+
+type SettingValues =
   | {
       readonly kind: "integer" | "number";
       readonly default: number;
       readonly min: number;
       readonly max: number;
-      readonly help: string;
     }
-  | { readonly kind: "flag"; readonly default: boolean; readonly help: string }
-  | {
-      readonly kind: "choice";
-      readonly default: string;
-      readonly choices: readonly string[];
-      readonly help: string;
-    }
+  | { readonly kind: "flag"; readonly default: boolean }
+  | { readonly kind: "choice"; readonly default: string; readonly choices: readonly string[] }
   | {
       readonly kind: "choices"; // several of them, at least one
       readonly default: readonly string[];
       readonly choices: readonly string[];
-      readonly help: string;
     }
   | {
       readonly kind: "numbers"; // by name, such as PEFT's rank_pattern
@@ -35,7 +34,6 @@ export type SettingKind =
       readonly default: Readonly<Record<string, number>>;
       readonly min: number;
       readonly max: number;
-      readonly help: string;
     };
 
 export type SettingsTable = Readonly<Record<string, SettingKind>>;
@@ -153,6 +151,11 @@ const shownCharacters = 80;
 function shown(value: unknown): string {
   const text = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value));
   return text.length > shownCharacters ? `${text.slice(0, shownCharacters)}...` : text;
+}
+
+/** Without effect as long as another setting has a value. */
+export function idleWith(setting: string, value: SettingValue): NonNullable<SettingKind["idle"]> {
+  return (settings) => (settings[setting] === value ? `${setting} ${value}` : null);
 }
 
 /** A registry's names, as choices. */

@@ -10,7 +10,7 @@ import { ExamplePasses } from "./example-passes.ts";
 import { kernelPasses, servingPasses } from "./forward-passes.ts";
 import type { JobEvent, JobProblem, JobStart } from "./job.ts";
 import { checkpointOf, type JobProgress, restoreCheckpoint } from "./job-state.ts";
-import { largestProbe, largestWindow } from "./largest-window.ts";
+import { largestUnit } from "./largest-window.ts";
 import { methods } from "./methods/index.ts";
 import type { Method, Prepared, StepResult } from "./methods/method.ts";
 import { schedules } from "./schedules/index.ts";
@@ -50,17 +50,16 @@ export class TrainingJob {
    */
   constructor(start: JobStart, { kernel, probes, targets, report }: TrainingJobOptions) {
     const { training, validation, from, checkpoint } = start;
+    const method: Method = methods[start.spec.method.name];
     // Whoever makes a spec resolves it by the same bound: here it only holds for one made otherwise.
-    const windowTokens = Math.min(start.spec.windowTokens, largestWindow(targets));
+    const windowTokens = Math.min(start.spec.windowTokens, largestUnit(method, targets));
     const spec = { ...start.spec, windowTokens };
     this.#start = start;
     this.#report = report;
     report({ type: "preparing" });
-    const method: Method = methods[spec.method.name];
-    const { backward } = method.size(spec.method.settings, { targets, from });
-    const forward = backward
+    const forward = method.backward
       ? kernelPasses(kernel, windowTokens)
-      : servingPasses(probes, Math.min(spec.windowTokens, largestProbe(targets)));
+      : servingPasses(probes, windowTokens);
     const passes = new ExamplePasses({ kernel, forward, spec, examples: training });
     this.#order = new ExampleOrder({ examples: passes.count, ...spec });
     this.#validation =

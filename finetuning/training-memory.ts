@@ -4,9 +4,9 @@
 import { type AdapterTargets, type DecodedAdapter, projections } from "../kernels/adapter.ts";
 import { referencesLimitBytes } from "./example-passes.ts";
 import type { JobStart, TrainingExamples, TrainingSpec } from "./job.ts";
-import { largestProbe } from "./largest-window.ts";
+import { largestUnit } from "./largest-window.ts";
 import { methods } from "./methods/index.ts";
-import type { Method, MethodSize } from "./methods/method.ts";
+import type { Method } from "./methods/method.ts";
 import { objectives } from "./objectives/index.ts";
 import { optimizers } from "./optimizers/index.ts";
 import { probeBytes, probeBytesPerToken } from "./probe-memory.ts";
@@ -38,8 +38,7 @@ export function jobMemory(job: JobData, targets: AdapterTargets): JobMemory {
   const examplesBytes = sets.reduce((sum, examples) => sum + bytesOf(examples), 0);
   const { name, settings } = spec.method;
   const method: Method = methods[name];
-  const size = method.size(settings, { targets, from });
-  const { trained, frozen } = size;
+  const { trained, frozen } = method.size(settings, { targets, from });
   return {
     bytes:
       trainingMemory(spec, { targets, longestTokens, from }).bytes +
@@ -47,8 +46,8 @@ export function jobMemory(job: JobData, targets: AdapterTargets): JobMemory {
       referenceBytes(spec, validation),
     resultBytes: floatBytes * trained,
     checkpointBytes:
-      Math.ceil(floatBytes * (trained + frozen) + optimizerBytes(spec, size)) + checkpointNamesBytes,
-    backward: size.backward,
+      Math.ceil(floatBytes * (trained + frozen) + optimizerBytes(spec, trained)) + checkpointNamesBytes,
+    backward: method.backward,
   };
 }
 
@@ -63,10 +62,8 @@ function referenceBytes(
 }
 
 /** Moments: methods without gradients have none. */
-function optimizerBytes(
-  { optimizer }: Pick<TrainingSpec, "optimizer">,
-  { trained, backward }: MethodSize,
-): number {
+function optimizerBytes({ optimizer, method }: Pick<TrainingSpec, "optimizer" | "method">, trained: number) {
+  const { backward }: Method = methods[method.name];
   return backward ? trained * optimizers[optimizer.name].stateBytesPerParameter : 0;
 }
 
@@ -102,13 +99,12 @@ export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOption
   const { targets, longestTokens } = options;
   const { settings, name } = spec.method;
   const method: Method = methods[name];
-  const size = method.size(settings, { targets, from: options.from ?? null });
-  const { trained, frozen, preparing, backward } = size;
+  const { trained, frozen, preparing } = method.size(settings, { targets, from: options.from ?? null });
   const values = floatBytes * (trained + frozen);
-  const checkpoint = 2 * floatBytes * trained + optimizerBytes(spec, size); // a copy to be kept, and one to be served
+  const checkpoint = 2 * floatBytes * trained + optimizerBytes(spec, trained); // a copy to be kept, and one to be served
   const tokens = Math.max(spec.passTokens, longestTokens);
-  if (!backward) {
-    const unitTokens = Math.min(spec.windowTokens, largestProbe(targets));
+  if (!method.backward) {
+    const unitTokens = Math.min(spec.windowTokens, largestUnit(method, targets));
     const bytesPerToken = probeBytesPerToken(targets);
     const probes = probeBytes({ targets, trained, unitTokens, longestTokens });
     return { bytes: Math.ceil(values + checkpoint + probes + tokens * bytesPerToken), bytesPerToken };
@@ -119,7 +115,7 @@ export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOption
     tokens: Math.min(spec.windowTokens, tokens),
     keys: Math.min(longestTokens + spec.windowTokens, tokens),
   });
-  const stepping = gradients + optimizerBytes(spec, size) + checkpoint + tokens * bytesPerToken;
+  const stepping = gradients + optimizerBytes(spec, trained) + checkpoint + tokens * bytesPerToken;
   const bytes =
     values +
     Math.max(stepping, floatBytes * preparing) + // one comes after the other

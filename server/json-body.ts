@@ -70,7 +70,12 @@ export function toRequestError(issue: Issue, parent: Path): RequestError {
   if (issue.code === "custom" && issue.params?.unsupported === true) {
     return new UnsupportedFieldError(formatPath(path), issue.message);
   }
-  return new InvalidFieldError(formatPath(path), issue.message);
+  return new InvalidFieldError(formatPath(path), isMissing(issue) ? "is missing" : issue.message);
+}
+
+/** Zod tells it in the words of its message alone. */
+function isMissing({ code, message }: Issue): boolean {
+  return code === "invalid_type" && message.endsWith("received undefined");
 }
 
 /** The alternative that got furthest into the value, or whose type fits, is the one that was meant. */

@@ -210,7 +210,7 @@ export function checkTarget(
 ): void {
   if (targetRank * modules < initial) return;
   throw new SettingsError(
-    "method.settings.adalora_target_rank",
+    "method.adapter.adalora_target_rank",
     `${targetRank} is not below the modules' average rank of ${initial / modules}; lower it or raise rank`,
   );
 }

@@ -1,9 +1,11 @@
 // AdaLoRA as a job asks for it: which steps narrow the ranks, and down to what.
 
-import { checkSettings, type Settings, type SettingsTable } from "../settings.ts";
+import { checkSettings, idleWith, type Settings, type SettingsTable } from "../settings.ts";
 import { AdaloraTrainable, checkTarget } from "./adalora-trainable.ts";
 import type { Allocation } from "./low-rank/allocations.ts";
 import { ownSettings } from "./own-settings.ts";
+
+const idle = idleWith("rank_allocation", "fixed");
 
 export const adaloraSettings = {
   adalora_target_rank: {
@@ -12,6 +14,7 @@ export const adaloraSettings = {
     min: 1,
     max: 256,
     help: "adalora: average rank of the modules in the end, below what they start with",
+    idle,
   },
   adalora_first_share: {
     kind: "number",
@@ -19,6 +22,7 @@ export const adaloraSettings = {
     min: 0,
     max: 1,
     help: "adalora: share of the steps, at the start, that keep all ranks",
+    idle,
   },
   adalora_last_share: {
     kind: "number",
@@ -26,6 +30,7 @@ export const adaloraSettings = {
     min: 0,
     max: 1,
     help: "adalora: share of the steps, at the end, that train the ranks that are left",
+    idle,
   },
   adalora_interval: {
     kind: "integer",
@@ -33,6 +38,7 @@ export const adaloraSettings = {
     min: 1,
     max: 1e6,
     help: "adalora: steps between two choices of ranks",
+    idle,
   },
   adalora_orthogonality: {
     kind: "number",
@@ -40,11 +46,12 @@ export const adaloraSettings = {
     min: 0,
     max: 100,
     help: "adalora: weight of the penalty on matrices that are not orthogonal",
+    idle,
   },
 } as const satisfies SettingsTable;
 
 function settingsOf(given: Settings) {
-  return checkSettings(adaloraSettings, ownSettings(given, adaloraSettings), "method.settings");
+  return checkSettings(adaloraSettings, ownSettings(given, adaloraSettings), "method.adapter");
 }
 
 /** Singular values beside the modules' own numbers; the product that passes see, and two averages of each. */

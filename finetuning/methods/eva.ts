@@ -14,12 +14,14 @@ import { LowRankParameters, type ModuleShape } from "../../kernels/training/low-
 import { cut } from "../../kernels/training/token-layout.ts";
 import type { TrainingUnit } from "../../kernels/training/training-pass.ts";
 import { shuffled } from "../example-order.ts";
-import { checkSettings, type Settings, type SettingsTable } from "../settings.ts";
+import { checkSettings, idleWith, type Settings, type SettingsTable } from "../settings.ts";
 import { type Components, leastCosine, principalComponents, spareRows } from "./eva-components.ts";
 import { redistributed } from "./eva-ranks.ts";
 import type { Initializer } from "./low-rank/initializers.ts";
 import type { MethodContext } from "./method.ts";
 import { ownSettings } from "./own-settings.ts";
+
+const idle = idleWith("initializer", "zero-b");
 
 export const evaSettings = {
   eva_rho: {
@@ -28,6 +30,7 @@ export const evaSettings = {
     min: 1,
     max: 16,
     help: "eva: how many times its rank a module may get where ranks are spread by explained variance; 1 = they are not",
+    idle,
   },
   eva_tau: {
     kind: "number",
@@ -35,6 +38,7 @@ export const evaSettings = {
     min: 0,
     max: 1,
     help: "eva: cosine from which on a layer's directions count as settled from one batch to the next",
+    idle,
   },
 } as const satisfies SettingsTable;
 
@@ -54,7 +58,7 @@ const readBy: Readonly<Record<Projection, ReadMatrix>> = {
 type LayerComponents = ReadonlyMap<ReadMatrix, Components>;
 
 function settingsOf(given: Settings) {
-  return checkSettings(evaSettings, ownSettings(given, evaSettings), "method.settings");
+  return checkSettings(evaSettings, ownSettings(given, evaSettings), "method.adapter");
 }
 
 const start: Initializer["start"] = function* (context, shapes) {

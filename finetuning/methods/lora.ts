@@ -9,7 +9,7 @@ import { evaSettings } from "./eva.ts";
 import { allocations } from "./low-rank/allocations.ts";
 import { initializers } from "./low-rank/initializers.ts";
 import {
-  checkContinued,
+  checkLowRank,
   keptModules,
   lowRankNumbers,
   lowRankSettings,
@@ -43,6 +43,7 @@ export const lora: Method = {
   summary: "Low-rank modules by gradients (LoRA, rsLoRA)",
   settings: settingsTable,
   learningRate: 5e-3,
+  backward: true,
   open(context) {
     const { spec, targets, from } = context;
     const settings = checked(spec.method.settings, { targets, from });
@@ -68,10 +69,10 @@ export const lora: Method = {
         : { values: lowRankNumbers(modules, targets), preparing: 0 };
     const ranks = modules.map(({ rank }) => rank);
     const moving = allocations[settings.rank_allocation].size(given, { ranks, numbers: values });
-    return { ...moving, preparing, backward: true };
+    return { ...moving, preparing };
   },
   kept(given, { from }) {
-    const settings = checkSettings(settingsTable, given, "method.settings");
+    const settings = checkSettings(settingsTable, given, "method.adapter");
     return { ...keptModules(settings, from), initializer: "its own values" };
   },
 };
@@ -81,8 +82,8 @@ function checked(
   given: unknown,
   { targets, from }: { targets: AdapterTargets; from: DecodedAdapter | null },
 ) {
-  const settings = checkSettings(settingsTable, given, "method.settings");
+  const settings = checkSettings(settingsTable, given, "method.adapter");
   checkSelection(settings, targets);
-  if (from !== null) checkContinued(from, "low-rank", "lora");
+  checkLowRank(settings, from, "lora");
   return settings;
 }

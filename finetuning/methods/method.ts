@@ -94,6 +94,8 @@ export interface Method {
   readonly summary: string;
   readonly settings: SettingsTable;
   readonly learningRate: number; // unless a job sets its own
+  /** Whether steps go back through the layers: gradients, moments and activations need memory then. */
+  readonly backward: boolean;
   /** @throws SettingsError for settings that do not go together, or not with `from` */
   open(context: MethodContext): Prepared;
   /**
@@ -112,6 +114,4 @@ export type MethodSize = {
   readonly trained: number; // numbers that move
   readonly frozen: number; // numbers that modules have beside those
   readonly preparing: number; // numbers that are held before the first step only
-  /** Whether steps go back through the layers: gradients, moments and activations need memory then. */
-  readonly backward: boolean;
 };

@@ -78,7 +78,7 @@ test("an adapter of another kind is refused, and so is what the base has not", a
   await refused("s2ft", {}, lowRank);
   await refused("lora", {}, channels);
   await refused("s2ft", { channels: 97 }, null);
-  await refused("lora", { layers: "lisa", layers_per_step: 3 }, null);
+  await refused("lora", { layers: "lisa", layers_per_step: 2 }, null);
   await refused("lora", { rnak: 3 }, null);
 });
 
@@ -98,7 +98,7 @@ test("continuing an adapter of few layers, a step moves those that there are", a
   const { modules } = randomAdapter(on.targets, 2, 5);
   const from = { modules: modules.filter((module) => "layer" in module && module.layer === 1) };
   for (const layers of ["ist", "lisa"]) {
-    const settings = { layers, layers_per_step: 2, layers_period: 1 };
+    const settings = { layers, layers_per_step: 1, layers_period: 1 };
     const events = await run({ method: { name: "lora", settings } }, { from });
     assert.ok(events.at(-1)!.type === "finished");
     assert.notDeepEqual(eventsOf(events, "checkpoint").at(-1)!.adapter, from);

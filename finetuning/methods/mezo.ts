@@ -6,7 +6,7 @@ import type { Masks } from "../../adapters-store/codecs/masked-ledger.ts";
 import { type AdapterTargets, type DecodedAdapter, modulesOf } from "../../kernels/adapter.ts";
 import { checkSettings, type Settings, type SettingsOf, type SettingsTable } from "../settings.ts";
 import {
-  checkContinued,
+  checkLowRank,
   keptModules,
   type LowRankSettings,
   lowRankNumbers,
@@ -37,6 +37,7 @@ export const mezo: Method = {
   summary: "Low-rank modules by forward passes alone (MeZO)",
   settings: mezoSettings,
   learningRate: 1e-2,
+  backward: false,
   open: (context) =>
     openMezo(context, { ...mezoSettingsOf(context.spec.method.settings), method: "mezo", masks: null }),
   size: (given, of) => mezoSize({ ...mezoSettingsOf(given), method: "mezo" }, of),
@@ -44,7 +45,7 @@ export const mezo: Method = {
 };
 
 function mezoSettingsOf(given: Settings): SettingsOf<typeof mezoSettings> {
-  return checkSettings(mezoSettings, given, "method.settings");
+  return checkSettings(mezoSettings, given, "method.adapter");
 }
 
 type MezoSettings = LowRankSettings & { readonly epsilon: number };
@@ -55,7 +56,7 @@ export function openMezo(
 ): Prepared {
   const { spec, targets, from, passes } = context;
   const { epsilon, masks, method } = settings;
-  if (from !== null) checkContinued(from, "low-rank", method);
+  checkLowRank(settings, from, method);
   const start = from === null ? null : parametersOf(from, targets, (rank) => scaleOf(settings, rank));
   const trainable = new LowRankTrainable(targets, start?.modules ?? moduleShapes(settings, targets.layers));
   if (start !== null) trainable.begin(start);
@@ -77,8 +78,8 @@ export function mezoSize(
   settings: LowRankSettings & { readonly method: string },
   { targets, from }: { readonly targets: AdapterTargets; readonly from: DecodedAdapter | null },
 ): MethodSize {
-  if (from !== null) checkContinued(from, "low-rank", settings.method);
+  checkLowRank(settings, from, settings.method);
   const modules = from === null ? moduleShapes(settings, targets.layers) : modulesOf(from, "low-rank");
   const trained = lowRankNumbers(modules, targets);
-  return { trained, frozen: 3 * trained, preparing: 0, backward: false };
+  return { trained, frozen: 3 * trained, preparing: 0 };
 }

@@ -35,9 +35,10 @@ export const s2ft: Method = {
   summary: "Dense blocks on a few input channels, by gradients (S2FT)",
   settings: settingsTable,
   learningRate: 2e-2,
+  backward: true,
   open(context) {
     const { from, targets } = context;
-    const settings = checkSettings(settingsTable, context.spec.method.settings, "method.settings");
+    const settings = checkSettings(settingsTable, context.spec.method.settings, "method.adapter");
     if (from !== null) checkContinued(from, "channels", "s2ft");
     const places = from === null ? drawn(settings, context) : modulesOf(from, "channels");
     const trainable = new ChannelsTrainable(targets, places);
@@ -49,7 +50,7 @@ export const s2ft: Method = {
     };
   },
   size(given, { targets, from }) {
-    const settings = checkSettings(settingsTable, given, "method.settings");
+    const settings = checkSettings(settingsTable, given, "method.adapter");
     checkSelection(settings, targets);
     if (from !== null) checkContinued(from, "channels", "s2ft");
     const modules = from === null ? asked(settings, targets) : modulesOf(from, "channels");
@@ -57,10 +58,10 @@ export const s2ft: Method = {
       modules.reduce((total, { projection, channels }) => {
         return total + lengthOf(channels) * targets.shapes[projection][side];
       }, 0);
-    return { trained: sum("out"), frozen: sum("in"), preparing: 0, backward: true };
+    return { trained: sum("out"), frozen: sum("in"), preparing: 0 };
   },
   kept(given, { from }) {
-    const { channels, target_modules } = checkSettings(settingsTable, given, "method.settings");
+    const { channels, target_modules } = checkSettings(settingsTable, given, "method.adapter");
     const own = modulesOf(from, "channels").map((module) => module.channels.length);
     return {
       channels: own.every((count) => count === channels) ? null : rangeOf(own),
@@ -76,7 +77,7 @@ function asked({ channels, target_modules }: S2ftSettings, { layers, shapes }: A
   if (narrow !== undefined) {
     const width = shapes[projectionOf(narrow)].in;
     throw new SettingsError(
-      "method.settings.channels",
+      "method.adapter.channels",
       `${channels} is more than the ${width} input channels of this base's ${narrow}`,
     );
   }

@@ -58,9 +58,9 @@ export function seedLedgerAfter(
 function ledgerSettings({ method: { name, settings } }: TrainingSpec) {
   if (name === "mezo") {
     const masks: Masks | null = null;
-    return { ...checkSettings(mezoSettings, settings, "method.settings"), masks };
+    return { ...checkSettings(mezoSettings, settings, "method.adapter"), masks };
   }
   if (name !== "sparse-mezo") return null;
-  const sparse = checkSettings(sparseMezoSettings, settings, "method.settings");
+  const sparse = checkSettings(sparseMezoSettings, settings, "method.adapter");
   return { ...sparse, masks: masksOf(sparse) };
 }

@@ -1,7 +1,7 @@
 // Sparse MeZO (Liu et al., arXiv 2402.15751): a step of MeZO probes and moves only the values of small magnitude, by a
 // threshold for each matrix, since noise along large values does the harm.
 
-import { checkSettings, type Settings, type SettingsOf, type SettingsTable } from "../settings.ts";
+import { checkSettings, idleWith, type Settings, type SettingsOf, type SettingsTable } from "../settings.ts";
 import { keptModules } from "./low-rank/low-rank-settings.ts";
 import type { Method } from "./method.ts";
 import { mezoSettings, mezoSize, openMezo } from "./mezo.ts";
@@ -21,6 +21,7 @@ export const sparseMezoSettings = {
     min: 1,
     max: 1e6,
     help: "Steps until it is chosen anew which values are small",
+    idle: idleWith("share", 1),
   },
 } as const satisfies SettingsTable;
 
@@ -28,6 +29,7 @@ export const sparseMezo: Method = {
   summary: "MeZO on the values of small magnitude (Sparse MeZO)",
   settings: sparseMezoSettings,
   learningRate: 1e-2,
+  backward: false,
   open(context) {
     const settings = settingsOf(context.spec.method.settings);
     return openMezo(context, { ...settings, method: "sparse-mezo", masks: masksOf(settings) });
@@ -37,7 +39,7 @@ export const sparseMezo: Method = {
 };
 
 function settingsOf(given: Settings): SettingsOf<typeof sparseMezoSettings> {
-  return checkSettings(sparseMezoSettings, given, "method.settings");
+  return checkSettings(sparseMezoSettings, given, "method.adapter");
 }
 
 export function masksOf({ share, mask_steps }: SettingsOf<typeof sparseMezoSettings>) {

@@ -10,12 +10,23 @@ import {
 } from "../../kernels/adapter.ts";
 import { mix, randomAt } from "../../kernels/sampling/random.ts";
 import { updateUnit } from "../../kernels/training/training-pass.ts";
-import { checkSettings, SettingsError, type SettingsOf, type SettingsTable } from "../settings.ts";
+import {
+  checkSettings,
+  idleWith,
+  type Settings,
+  SettingsError,
+  type SettingsOf,
+  type SettingsTable,
+} from "../settings.ts";
 import { checkContinued, kept, keptNames, moduleNames, projectionOf } from "./low-rank/low-rank-settings.ts";
 import type { Method, MethodContext } from "./method.ts";
 import type { SparsePlan } from "./sparse/sparse-plan.ts";
 import { SparseStepper } from "./sparse/sparse-stepper.ts";
 import { SparseTrainable, type Support } from "./sparse/sparse-trainable.ts";
+
+const idleWithoutExchanges = idleWith("regrow_steps", 0);
+const idleWithoutDrops = idleWith("drop_rate", 0);
+const idleWithoutRewind = idleWith("rewind", false);
 
 const settingsTable = {
   density: {
@@ -37,6 +48,7 @@ const settingsTable = {
     min: 0,
     max: 100_000,
     help: "Steps between two exchanges of entries; 0 = they stay as they were drawn",
+    idle: idleWithoutDrops,
   },
   growth_steps: {
     kind: "integer",
@@ -44,6 +56,7 @@ const settingsTable = {
     min: 1,
     max: 1000,
     help: "Steps before each exchange in which gradients of candidates are summed; at most regrow_steps",
+    idle: (settings: Settings) => idleWithoutExchanges(settings) ?? idleWithoutDrops(settings),
   },
   drop_rate: {
     kind: "number",
@@ -51,6 +64,7 @@ const settingsTable = {
     min: 0,
     max: 1,
     help: "Share of the entries in the first exchange: those that moved least go. It falls in a straight line to none at the end",
+    idle: idleWithoutExchanges,
   },
   rewind: {
     kind: "flag",
@@ -63,6 +77,7 @@ const settingsTable = {
     min: 1,
     max: 100,
     help: "Entries of the first phase, in times of the density; with rewind",
+    idle: idleWithoutRewind,
   },
   rewind_at: {
     kind: "number",
@@ -70,6 +85,7 @@ const settingsTable = {
     min: 0.01,
     max: 0.99,
     help: "Share of the steps that the first phase takes; with rewind",
+    idle: idleWithoutRewind,
   },
 } as const satisfies SettingsTable;
 
@@ -84,6 +100,7 @@ export const sparse: Method = {
   summary: "Single entries of the base's matrices, by gradients (SpIEL, LT-SFT)",
   settings: settingsTable,
   learningRate: 1e-2,
+  backward: true,
   open(context) {
     const { from, spec, targets } = context;
     const settings = checked(spec.method.settings, from);
@@ -122,10 +139,10 @@ export const sparse: Method = {
     // Beside each value its index, its place in order and its last exchange's value, and twice two numbers for each candidate; while
     // candidates are chosen, one layer's gradients and a copy of the largest.
     const watched = growing ? Math.ceil(4 * settings.drop_rate * trained) + 2 * ofLayer : 0;
-    return { trained, frozen: 3 * trained + watched, preparing: 0, backward: true };
+    return { trained, frozen: 3 * trained + watched, preparing: 0 };
   },
   kept(given, { targets, from }) {
-    const { density, target_modules } = checkSettings(settingsTable, given, "method.settings");
+    const { density, target_modules } = checkSettings(settingsTable, given, "method.adapter");
     const modules = modulesOf(from, "sparse");
     const sizes = modules.map(({ projection }) => sizeOf(targets, projection));
     const isAsGiven = modules.every(({ indices }, at) => indices.length === budgetOf(density, sizes[at]!));
@@ -140,31 +157,39 @@ export const sparse: Method = {
 
 /** @throws SettingsError for settings that do not go together, or not with `from` */
 function checked(given: unknown, from: DecodedAdapter | null): SparseSettings {
-  const settings = checkSettings(settingsTable, given, "method.settings");
+  const settings = checkSettings(settingsTable, given, "method.adapter");
   if (from !== null) checkContinued(from, "sparse", "sparse");
   const { growth_steps, regrow_steps, rewind } = settings;
   if (regrow_steps > 0 && growth_steps > regrow_steps) {
     throw new SettingsError(
-      "method.settings.growth_steps",
-      `${growth_steps} is more than regrow_steps, which is ${regrow_steps}`,
+      "method.adapter.growth_steps",
+      `${growth_steps} is more than regrow_steps, which is ${regrow_steps}; give at most that`,
     );
   }
   if (rewind && from !== null) {
     throw new SettingsError(
-      "method.settings.rewind",
+      "method.adapter.rewind",
       "rewinding sets entries back to the base: leave it out, or start from the base",
     );
   }
   return settings;
 }
 
+/** @throws SettingsError for a rewind that no step would follow */
 function planOf(settings: SparseSettings, { steps }: MethodContext): SparsePlan {
+  const { rewind, rewind_at } = settings;
+  if (rewind && steps < 2) {
+    throw new SettingsError(
+      "method.adapter.rewind",
+      "it takes two steps at least, and the job has one; leave it out, or lower batch_size",
+    );
+  }
   return {
     steps,
     regrowSteps: settings.regrow_steps,
     growthSteps: settings.growth_steps,
     dropRate: settings.drop_rate,
-    rewindStep: settings.rewind ? Math.max(1, Math.round(settings.rewind_at * steps)) : 0,
+    rewindStep: rewind ? Math.min(steps - 1, Math.max(1, Math.round(rewind_at * steps))) : 0,
   };
 }
 

@@ -2,24 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type MethodName, methods } from "../../finetuning/methods/index.ts";
-import type { AdapterTargets } from "../../kernels/adapter.ts";
 import {
   type Asked,
   checkHyperparameters,
   encodingOf,
-  refuseIdleOptimizer,
   resolveSpec,
+  unresolved,
 } from "./job-hyperparameters.ts";
-
-const shape = { in: 64, out: 64 };
-const smallTargets = {
-  layers: 2,
-  hiddenSize: 16,
-  kvHeads: 2,
-  headDim: 8,
-  vocabSize: 32,
-  shapes: { q: shape, k: shape, v: shape, o: shape, gate: shape, up: shape, down: shape },
-} as unknown as AdapterTargets;
 
 const asked = (
   hyperparameters: Asked["hyperparameters"],
@@ -33,7 +22,7 @@ const asked = (
 });
 
 const check = (given: Readonly<Record<string, unknown>>, objective: Asked["objective"] = "cross-entropy") =>
-  checkHyperparameters(given, { path: "p", objective });
+  checkHyperparameters(given, { path: "p", method: "lora", objective });
 
 test("whatever the number of examples, auto makes a spec that trains each of them", () => {
   fc.assert(
@@ -98,23 +87,25 @@ test("a job's steps, and a warm-up beyond them, are bounded", () => {
   assert.throws(() => warm(5), { param: "p.warmup_steps", message: /5 is more than the job's 4 steps/ });
 });
 
-test("an optimizer is refused where a method has no gradients to give it", () => {
-  const of = (name: MethodName, hyperparameters: Asked["hyperparameters"]): Asked => ({
-    ...asked(hyperparameters),
-    method: { name, settings: {} },
-  });
-  for (const name of Object.keys(methods) as MethodName[]) {
-    const isIdle = name === "mezo" || name === "sparse-mezo";
-    for (const [field, value] of [
-      ["optimizer", "sgd"],
-      ["optimizer_settings", { momentum: 0.5 }],
-    ] as const) {
-      const given = of(name, check({ optimizer: "sgd", [field]: value }));
-      const refuse = () => refuseIdleOptimizer(given, smallTargets);
-      if (isIdle) assert.throws(refuse, { code: "training_settings_invalid", param: /^p\.optimizer/ });
-      else refuse();
+test("what has no effect with a method is refused, and answers do not tell of it", () => {
+  for (const method of Object.keys(methods) as MethodName[]) {
+    for (const objective of ["cross-entropy", "dpo"] as const) {
+      const isForwardOnly = method === "mezo" || method === "sparse-mezo";
+      const of = { ...asked({}, objective), method: { name: method, settings: {} } };
+      const told = Object.keys(unresolved(of));
+      for (const [field, value, isIdle] of [
+        ["optimizer", "sgd", isForwardOnly],
+        ["optimizer_settings", { beta1: 0.5 }, isForwardOnly],
+        ["beta", 1, objective !== "dpo"],
+        ["train_on_prompt", true, objective === "dpo"],
+        ["n_epochs", 2, false],
+      ] as const) {
+        const refuse = () => checkHyperparameters({ [field]: value }, { path: "p", method, objective });
+        if (isIdle) assert.throws(refuse, { code: "training_settings_invalid", param: `p.${field}` });
+        else refuse();
+        assert.equal(told.includes(field), !isIdle, `${method}, ${objective}, ${field}`);
+      }
     }
-    refuseIdleOptimizer(of(name, {}), smallTargets);
   }
 });
 

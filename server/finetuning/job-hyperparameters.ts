@@ -7,7 +7,6 @@ import type { Method } from "../../finetuning/methods/method.ts";
 import type { ObjectiveName } from "../../finetuning/objectives/index.ts";
 import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { checkSettings, type Settings, SettingsError, type SettingsOf } from "../../finetuning/settings.ts";
-import type { AdapterTargets } from "../../kernels/adapter.ts";
 import { hyperparameters } from "./hyperparameters.ts";
 
 type Hyperparameters = SettingsOf<typeof hyperparameters>;
@@ -21,10 +20,10 @@ export type Asked = {
   readonly hyperparameters: Partial<Hyperparameters>;
 };
 
-/** Throws SettingsError for what is unknown, out of range, or does not go together. */
+/** Throws SettingsError for what is unknown, out of range, does not go together or has no effect. */
 export function checkHyperparameters(
   given: Readonly<Record<string, unknown>>,
-  { path, objective }: { readonly path: string; readonly objective: ObjectiveName },
+  { path, method, objective }: Pick<Asked, "path" | "objective"> & { readonly method: MethodName },
 ): Partial<Hyperparameters> {
   const set = Object.fromEntries(
     Object.entries(given).filter(([, value]) => value !== "auto" && value !== undefined), // null is what JSON makes of NaN
@@ -35,11 +34,23 @@ export function checkHyperparameters(
   if (asked.learning_rate !== undefined && asked.learning_rate_multiplier !== undefined) {
     throw new SettingsError(`${path}.learning_rate_multiplier`, "is given beside learning_rate; give one");
   }
-  if (asked.beta !== undefined && objective !== "dpo") {
-    throw new SettingsError(`${path}.beta`, "belongs to the method dpo");
+  for (const [name, reason] of Object.entries(idleIn(method, objective))) {
+    if (Object.hasOwn(asked, name)) throw new SettingsError(`${path}.${name}`, `${reason}; leave it out`);
   }
   checkOptimizer(asked, path);
   return asked;
+}
+
+/** Hyperparameters without effect, and why. */
+function idleIn(name: MethodName, objective: ObjectiveName): Partial<Record<keyof Hyperparameters, string>> {
+  const { backward }: Method = methods[name];
+  const noOptimizer = `${name} has no gradients and no optimizer`;
+  return {
+    ...(!backward && { optimizer: noOptimizer, optimizer_settings: noOptimizer }),
+    ...(objective === "dpo"
+      ? { train_on_prompt: "both sides of a preference have the same prompt, so it is never learned" }
+      : { beta: "it belongs to the method dpo" }),
+  };
 }
 
 function checkOptimizer(asked: Partial<Hyperparameters>, path: string): void {
@@ -56,19 +67,6 @@ function checkOptimizer(asked: Partial<Hyperparameters>, path: string): void {
     const field = `${path}.optimizer_settings.${setting}`;
     if (/^beta\d$/.test(setting) && value === 1) throw new SettingsError(field, "must be below 1");
     if (setting === "epsilon" && value === 0) throw new SettingsError(field, "must be above 0");
-  }
-}
-
-/** Throws SettingsError for an optimizer where nothing uses it. */
-export function refuseIdleOptimizer({ path, method, hyperparameters }: Asked, targets: AdapterTargets): void {
-  const { size }: Method = methods[method.name];
-  if (size(method.settings, { targets, from: null }).backward) return;
-  for (const name of ["optimizer", "optimizer_settings"] as const) {
-    if (hyperparameters[name] === undefined) continue;
-    throw new SettingsError(
-      `${path}.${name}`,
-      `${method.name} has no gradients and no optimizer; leave it out`,
-    );
   }
 }
 
@@ -92,8 +90,17 @@ export type Resolved = {
 
 /** What is known of them before the examples are: "auto" stands where nothing was given. */
 export function unresolved(asked: Asked): Readonly<Record<string, unknown>> {
-  const names = Object.keys(hyperparameters).filter((name) => name !== "beta" || asked.objective === "dpo");
-  return { ...Object.fromEntries(names.map((name) => [name, "auto"])), ...asked.hyperparameters };
+  const open = Object.fromEntries(Object.keys(hyperparameters).map((name) => [name, "auto"]));
+  return withoutIdle({ ...open, ...asked.hyperparameters }, asked);
+}
+
+/** For the answers: what has no effect is not told either. */
+export function withoutIdle(
+  settings: Readonly<Record<string, unknown>>,
+  { method, objective }: Pick<Asked, "method" | "objective">,
+): Readonly<Record<string, unknown>> {
+  const idle = idleIn(method.name, objective);
+  return Object.fromEntries(Object.entries(settings).filter(([name]) => !Object.hasOwn(idle, name)));
 }
 
 /** Throws SettingsError for too many steps, and for a warm-up that is longer than they are. */
@@ -155,7 +162,7 @@ export function specOf(asked: Asked, examples: number): Resolved {
       batch_size: batchSize,
       learning_rate_multiplier: given.learning_rate === undefined ? multiplier : spec.learningRate / ownRate,
       learning_rate: spec.learningRate,
-      ...(objective === "dpo" && { beta: spec.objective.beta }),
+      beta: spec.objective.beta,
       schedule: spec.schedule,
       warmup_steps: spec.warmupSteps,
       optimizer,

@@ -60,7 +60,7 @@ export class JobLine {
       const hasPlace = ({ tenant }: MemoryClaim) => (counts.get(tenant.id)?.length ?? 0) < mostOfTenant;
       const due = this.#waiting.map(({ claim }) => claim).filter(hasPlace);
       const freeBytes = memoryBytes - sharedBytes - running.reduce((sum, { bytes }) => sum + bytes, 0);
-      const next = nextForMemory(due, running, freeBytes);
+      const next = nextForMemory(due, running, Math.max(0, freeBytes)); // for those that never fit
       if (next === null) return;
       const { job, claim } = this.#waiting.find((each) => each.job.id === next.id)!;
       this.#waiting = this.#waiting

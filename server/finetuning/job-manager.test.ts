@@ -402,6 +402,14 @@ test("jobs enter the engine as far as there is memory, and one that never fits i
   assert.match(paused.problem!.message, /101 bytes, more than the 100 of --training-memory-bytes/);
 });
 
+test("a job made before the memory was cut below what the device holds of the base is told so, too", async (context) => {
+  const memory = { memoryBytes: 100, sharedBytes: 140 };
+  const scene = await openScene(context, folder(context), new FixtureEngine(6), memory);
+  await scene.manager.create(fixtureJob({ plan: { ...fixturePlan, memoryBytes: 150 } }));
+  const paused = await scene.until(({ status }) => status === "paused");
+  assert.equal(paused.problem!.code, "training_memory_exceeded");
+});
+
 test("what the engine says of a job ends it: failures, and losses that are not finite", async (context) => {
   const problem = { code: "training_diverged", message: "too many" };
   const paused = await openScene(
@@ -420,7 +428,7 @@ test("what the engine says of a job ends it: failures, and losses that are not f
   assert.deepEqual((await failed.until(({ status }) => status === "paused")).problem, problem);
   const settings = {
     code: "training_settings_invalid",
-    message: "method.settings.layers_per_step: too many",
+    message: "method.adapter.layers_per_step: too many",
   };
   const lost = await openScene(
     context,

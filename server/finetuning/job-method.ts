@@ -4,11 +4,9 @@ import { type MethodName, methods } from "../../finetuning/methods/index.ts";
 import type { Method } from "../../finetuning/methods/method.ts";
 import {
   checkSettings,
-  type SettingKind,
   type Settings,
   SettingsError,
   type SettingsTable,
-  type SettingValue,
 } from "../../finetuning/settings.ts";
 import type { AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
 import type { Asked } from "./job-hyperparameters.ts";
@@ -25,31 +23,17 @@ export function methodOf({ type = "lora", ...given }: GivenMethod): Asked["metho
   const name = type as MethodName;
   const method: Method = methods[name];
   const settings: Settings = checkSettings(method.settings, given, "method.adapter");
-  for (const setting of Object.keys(given)) refuseIdle(setting, settings, method.settings);
-  return { name, settings };
+  return { name, settings: withoutIdle(settings, given, method.settings) };
 }
 
-/** Throws SettingsError for a setting that is of no use as the others are. */
-function refuseIdle(setting: string, settings: Settings, table: SettingsTable): void {
-  for (const [name, kind] of Object.entries(table)) {
-    const wanted = wantedFor(setting, name, kind);
-    if (wanted === null || wanted.some((value) => value === settings[name])) continue;
-    const problem = `is of use with ${name} ${wanted.join(" or ")} alone; leave it out`;
-    throw new SettingsError(`method.adapter.${setting}`, problem);
-  }
-}
-
-/**
- * What another setting has to be for one that begins with its name, or with the name of one of its choices; null = it
- * does not matter. Of a choice, the default is the one without settings of its own.
- */
-function wantedFor(setting: string, name: string, kind: SettingKind): readonly SettingValue[] | null {
-  const belongsTo = (owner: string) => setting.startsWith(`${owner}_`);
-  if (kind.kind === "flag") return belongsTo(name) ? [true] : null;
-  if (kind.kind !== "choice") return null;
-  if (belongsTo(name)) return kind.choices.filter((choice) => choice !== kind.default);
-  const owner = kind.choices.find(belongsTo);
-  return owner === undefined ? null : [owner];
+/** Throws SettingsError for one that was given and has no effect as the others are. */
+function withoutIdle(settings: Settings, given: GivenMethod, table: SettingsTable): Settings {
+  const used = Object.entries(settings).filter(([name]) => {
+    const reason = table[name]!.idle?.(settings) ?? null;
+    if (reason === null || !Object.hasOwn(given, name)) return reason === null;
+    throw new SettingsError(`method.adapter.${name}`, `has no effect with ${reason}; leave it out`);
+  });
+  return Object.fromEntries(used);
 }
 
 /**

@@ -2,13 +2,15 @@
 // tell, and keeps nothing of that.
 
 import type { TrainingSpec } from "../../finetuning/job.ts";
-import { largestWindow } from "../../finetuning/largest-window.ts";
+import { largestUnit } from "../../finetuning/largest-window.ts";
+import { methods } from "../../finetuning/methods/index.ts";
+import type { Method } from "../../finetuning/methods/method.ts";
 import { ledgerBytes } from "../../finetuning/methods/seed-ledger-of.ts";
 import { type JobData, type JobMemory, jobMemory } from "../../finetuning/training-memory.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
 import { RequestError } from "../errors.ts";
 import { encodeJobFile, hashExamples, type JobDataSources, trainingFileOf } from "./job-data.ts";
-import { resolveSpec } from "./job-hyperparameters.ts";
+import { resolveSpec, withoutIdle } from "./job-hyperparameters.ts";
 import type { JobPlan, JobRecord } from "./job-record.ts";
 import { namingFields } from "./naming-fields.ts";
 import { stepsLineBytes } from "./steps-csv.ts";
@@ -49,13 +51,16 @@ export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSig
     const { spec, memory } = fittedJob({ spec: wanted, ...examples, from }, window_tokens, parts);
     return {
       spec,
-      resolved: {
-        ...resolved,
-        window_tokens: spec.windowTokens,
-        max_tokens: maxTokens,
-        over_length: overLength,
-        train_on_prompt: trainOnPrompt,
-      },
+      resolved: withoutIdle(
+        {
+          ...resolved,
+          window_tokens: spec.windowTokens,
+          max_tokens: maxTokens,
+          over_length: overLength,
+          train_on_prompt: trainOnPrompt,
+        },
+        asked,
+      ),
       memoryBytes: memory.bytes,
       keptBytes:
         keptCheckpoints * (memory.checkpointBytes + loggedBytes * steps) +
@@ -86,7 +91,8 @@ export function fittedJob(
     const memory = jobMemory({ ...job, spec }, targets);
     return { spec, memory: { ...memory, bytes: memory.bytes + trainingBaseBytes } };
   };
-  let own = fitted(Math.min(job.spec.windowTokens, largestWindow(targets)));
+  const method: Method = methods[job.spec.method.name];
+  let own = fitted(Math.min(job.spec.windowTokens, largestUnit(method, targets)));
   while (own.memory.bytes > trainingMemoryBytes && windowTokens === undefined) {
     const half = own.spec.windowTokens / 2;
     if (half < leastOwnWindow) break;

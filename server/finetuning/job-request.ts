@@ -5,18 +5,11 @@ import { randomInt } from "node:crypto";
 import type { JobMemory } from "../../finetuning/training-memory.ts";
 import type { DecodedAdapter } from "../../kernels/adapter.ts";
 import { AdapterError } from "../../kernels/errors.ts";
-import type { ServedModel } from "../../scheduler/protocol.ts";
 import { InvalidFieldError, ModelNotFoundError, RequestError } from "../errors.ts";
 import type { ServedAdapter } from "../served-adapters.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
 import { trainingFileOf } from "./job-data.ts";
-import {
-  type Asked,
-  checkHyperparameters,
-  encodingOf,
-  refuseIdleOptimizer,
-  specOf,
-} from "./job-hyperparameters.ts";
+import { type Asked, checkHyperparameters, encodingOf, specOf } from "./job-hyperparameters.ts";
 import { continuedMethod, type GivenMethod, methodOf } from "./job-method.ts";
 import { fileFields, fittedJob, type PlanParts, planJob } from "./job-plan.ts";
 import { type JobPlan, type JobRecord, newJobId, resultIdOf } from "./job-record.ts";
@@ -55,7 +48,7 @@ export async function jobOf(request: JobRequest, surroundings: JobSurroundings):
   if (model.untrainable !== null) throw new RequestError("training_unsupported", model.untrainable, "model");
   const parent = parentOf(request.model, surroundings);
   const sizeBytes = checkFiles(request, surroundings);
-  const asked = askedOf(request, model);
+  const asked = askedOf(request);
   const draft = draftOf(request, { asked, parent }, surroundings);
   const isSmall = sizeBytes <= validatedAtOnceBytes;
   const checked = async (): Promise<JobRecord> => {
@@ -153,20 +146,16 @@ function parentOf(name: string, { baseName, adapter }: JobSurroundings): JobReco
   return { id: found.id, version: found.version };
 }
 
-function askedOf(
-  { type, hyperparameters, hyperparametersPath: path, adapter, seed }: JobRequest,
-  { targets }: Pick<ServedModel, "targets">,
-): Asked {
+function askedOf({ type, hyperparameters, hyperparametersPath: path, adapter, seed }: JobRequest): Asked {
   const objective = type === "dpo" ? "dpo" : "cross-entropy";
   return namingFields(() => {
-    const asked = {
+    const method = methodOf(adapter);
+    return {
       objective,
       path,
       seed: seed ?? randomInt(2 ** 32),
-      method: methodOf(adapter),
-      hyperparameters: checkHyperparameters(hyperparameters, { path, objective }),
-    } as const;
-    refuseIdleOptimizer(asked, targets);
-    return asked;
+      method,
+      hyperparameters: checkHyperparameters(hyperparameters, { path, method: method.name, objective }),
+    };
   });
 }

@@ -17,10 +17,7 @@ export function namingFields<Result>(work: () => Result, field?: string): Result
 }
 
 function renamed(error: unknown, field?: string): unknown {
-  if (error instanceof SettingsError) {
-    const param = error.param.replace(/^method\.settings/, "method.adapter");
-    return new RequestError(error.code, error.message.replace(error.param, param), param);
-  }
+  if (error instanceof SettingsError) return new RequestError(error.code, error.message, error.param);
   if (error instanceof RequestError && field !== undefined) {
     return new RequestError(error.code, error.message, field);
   }

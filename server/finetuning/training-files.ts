@@ -188,8 +188,8 @@ export class TrainingFiles {
       this.#files.set(id, file); // so that it can be tried again
       throw error;
     }
-    await syncPath(this.#directory);
     this.#count(owner, { files: -1, bytes: -file.bytes });
+    await syncPath(this.#directory);
     await rm(leaving, { recursive: true, force: true });
   }
 

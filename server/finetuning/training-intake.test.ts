@@ -143,7 +143,7 @@ const refused: readonly [name: string, line: unknown, message: RegExp][] = [
   ["a half weight", chat(user("a"), assistant("b", 0.5)), /messages\[1\]\.weight: must be 0 or 1/],
   ["a user's weight", chat({ ...user("a"), weight: 1 }, assistant("b")), /messages\[0\]\.weight: belongs to/],
   ["a number", chat(user("a"), { role: "assistant", content: 7 }), /messages\[1\]\.content: .*string/],
-  ["no content", chat({ role: "user" }, assistant("b")), /messages\[0\]\.content: .*string/],
+  ["no content", chat({ role: "user" }, assistant("b")), /messages\[0\]\.content: is missing$/],
   ["an unknown role", chat({ role: "tool", content: "a" }, assistant("b")), /messages\[0\]\.role: /],
   ["tools", { ...good, tools: [{ type: "function" }] }, /tools is not supported: /],
   [
@@ -162,9 +162,9 @@ const refused: readonly [name: string, line: unknown, message: RegExp][] = [
     chat(user("a"), assistant("b\ud800")),
     /messages\[1\]\.content: holds an unpaired surrogate/,
   ],
-  ["no completion", { prompt: "a" }, /completion: .*string/],
+  ["no completion", { prompt: "a" }, /completion: is missing$/],
   ["an empty completion", { prompt: "a", completion: "" }, /completion: is empty/],
-  ["no prompt", { completion: "a" }, /prompt: .*string/],
+  ["no prompt", { completion: "a" }, /prompt: is missing$/],
   ["one output", { ...preference, non_preferred_output: undefined }, /non_preferred_output: /],
   [
     "two messages in one output",

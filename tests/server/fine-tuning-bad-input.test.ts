@@ -74,6 +74,7 @@ suite("what no job can be made of", () => {
     ["blank lines", "\n \n", /^the file has no example; send one JSON object per line$/],
     ["an empty answer", `${good}\n${chat("")}`, /^line 2: messages\[1\]\.content: is empty/],
     ["no answer to learn", chat("a", { weight: 0 }), /^line 1: messages: has no message .*nothing would be/],
+    ["no completion", '{"prompt": "a"}', /^line 1: completion: is missing$/],
     ["an empty completion", '{"prompt": "a", "completion": ""}', /^line 1: completion: is empty/],
   ];
   for (const [what, content, message] of unreadable) {
@@ -156,7 +157,7 @@ suite("what no job can be made of", () => {
       [
         { method: { type: "supervised", adapter: { type: "lora", layers_per_step: 1 } } },
         "method.adapter.layers_per_step",
-        /is of use with layers ist or lisa alone; leave it out/,
+        /has no effect with layers all; leave it out/,
       ],
       [
         { method: { type: "supervised", supervised: { hyperparameters: { constructor: 1 } } } },

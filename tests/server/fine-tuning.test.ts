@@ -6,6 +6,7 @@ import { after, before, suite, test } from "node:test";
 import OpenAI, { APIError } from "openai";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { chatLines, smallMethod, untilJob, uploadLines } from "./fine-tuning-scene.ts";
+import { errorOf } from "./scripted-app.ts";
 import { all, startTiny, type TinyServer } from "./start-tiny.ts";
 import { type TwoTenants, twoTenants } from "./two-tenants.ts";
 
@@ -74,6 +75,8 @@ suite("fine-tuning", () => {
     const third = JSON.parse(lines[2]!.slice("data: ".length)).id;
     const rest3 = await (await get(`/v1/fine_tuning/jobs/${id}/events?stream=true&after=${third}`)).text();
     assert.deepEqual(rest3.trim().split("\n\n"), [...lines.slice(3), "data: [DONE]"]);
+    const limited = await get(`/v1/fine_tuning/jobs/${id}/events?stream=true&limit=3`);
+    assert.deepEqual([limited.status, (await errorOf(limited)).param], [400, "limit"]);
     const job = await untilJob(acme, made.id);
     assert.equal(job.status, "succeeded", JSON.stringify(job.error));
     assert.match(job.fine_tuned_model!, /^ft-tiny-router-v2-[0-9a-f]{8}$/);
@@ -203,7 +206,12 @@ suite("fine-tuning", () => {
       [{ model: "nobody" }, 404, "model_not_found", "model"],
       [{ colour: 1 }, 400, "unknown_parameter", "colour"],
       [{ method: { type: "reinforcement" } }, 400, "invalid_value", "method.type"],
-      [{ method: { type: "dpo", supervised: { hyperparameters: {} } } }, 400, "invalid_value", "method.type"],
+      [
+        { method: { type: "dpo", supervised: { hyperparameters: {} } } },
+        400,
+        "invalid_value",
+        "method.supervised",
+      ],
       [
         supervised({ learning_rate_multiplier: "NaN" }),
         400,

@@ -25,5 +25,3 @@ export const allocations = {
   },
   adalora,
 } as const satisfies Record<string, Allocation>;
-
-export type AllocationName = keyof typeof allocations;

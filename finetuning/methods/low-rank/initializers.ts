@@ -25,5 +25,3 @@ export interface Initializer {
 }
 
 export const initializers = { "zero-b": zeroB, eva } as const satisfies Record<string, Initializer>;
-
-export type InitializerName = keyof typeof initializers;

@@ -8,7 +8,7 @@ import {
   projections,
 } from "../../../kernels/adapter.ts";
 import type { ModuleShape } from "../../../kernels/training/low-rank-parameters.ts";
-import { SettingsError, type SettingsOf, type SettingsTable } from "../../settings.ts";
+import { type Settings, SettingsError, type SettingsOf, type SettingsTable } from "../../settings.ts";
 import type { KeptSettings } from "../method.ts";
 
 /** Projections as PEFT names them. */
@@ -19,7 +19,17 @@ const maxRank = 256;
 export const kept = "an adapter to continue from keeps its own";
 
 export const lowRankSettings = {
-  rank: { kind: "integer", default: 16, min: 1, max: maxRank, help: `Of each module; ${kept}` },
+  rank: {
+    kind: "integer",
+    default: 16,
+    min: 1,
+    max: maxRank,
+    help: `Of each module; ${kept}`,
+    idle: ({ rank_pattern: pattern, target_modules: names }: Settings) =>
+      (names as readonly string[]).every((name) => Object.hasOwn(pattern as object, name))
+        ? "a rank_pattern of all target_modules"
+        : null,
+  },
   alpha: {
     kind: "number",
     default: 32,
@@ -68,6 +78,22 @@ export function moduleShapes(settings: LowRankSettings, layers: number): ModuleS
       return { layer, projection: projectionOf(name), rank, scale: scaleOf(settings, rank) };
     }),
   ).flat();
+}
+
+/** @throws SettingsError for settings that do not go together, or not with `from` */
+export function checkLowRank(
+  { rank_pattern, target_modules }: LowRankSettings,
+  from: DecodedAdapter | null,
+  method: string,
+): void {
+  if (from !== null) return checkContinued(from, "low-rank", method);
+  const names: readonly string[] = target_modules;
+  const foreign = Object.keys(rank_pattern).find((name) => !names.includes(name));
+  if (foreign === undefined) return;
+  throw new SettingsError(
+    `method.adapter.rank_pattern.${foreign}`,
+    "it is not among target_modules; leave it out here, or add it there",
+  );
 }
 
 /** @throws SettingsError for an adapter with other modules than `kind` */

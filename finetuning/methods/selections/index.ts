@@ -6,5 +6,3 @@ import type { SelectionKind } from "./layer-selection.ts";
 import { lisa } from "./lisa.ts";
 
 export const selections = { all, ist, lisa } as const satisfies Record<string, SelectionKind>;
-
-export type SelectionName = keyof typeof selections;

@@ -2,10 +2,12 @@
 
 import type { AdapterTargets } from "../../../kernels/adapter.ts";
 import { mix } from "../../../kernels/sampling/random.ts";
-import { namesOf, SettingsError, type SettingsOf, type SettingsTable } from "../../settings.ts";
+import { idleWith, namesOf, SettingsError, type SettingsOf, type SettingsTable } from "../../settings.ts";
 import type { BackpropTrainable, MethodContext } from "../method.ts";
 import { selections } from "./index.ts";
 import type { LayerSelection } from "./layer-selection.ts";
+
+const idle = idleWith("layers", "all");
 
 export const selectionSettings = {
   layers: {
@@ -19,7 +21,8 @@ export const selectionSettings = {
     default: 2,
     min: 1,
     max: 1024,
-    help: "Layers that a step of ist or lisa moves",
+    help: "Layers that a step of ist or lisa moves, fewer than the base has",
+    idle,
   },
   layers_period: {
     kind: "integer",
@@ -27,22 +30,23 @@ export const selectionSettings = {
     min: 1,
     max: 1e6,
     help: "Steps until lisa draws other layers, or ist measures importance again",
+    idle,
   },
 } as const satisfies SettingsTable;
 
 type SelectionSettings = SettingsOf<typeof selectionSettings>;
 
-/** @throws SettingsError for more layers than there are */
+/** @throws SettingsError for a choice of all layers */
 export function checkSelection(settings: SelectionSettings, targets: AdapterTargets): void {
   const { layers, layers_per_step: count } = settings;
-  if (layers === "all" || count <= targets.layers) return;
+  if (layers === "all" || count < targets.layers) return;
   throw new SettingsError(
-    "method.settings.layers_per_step",
-    `${count} is more than the base's ${targets.layers} layers`,
+    "method.adapter.layers_per_step",
+    `${count} leave none out of the base's ${targets.layers} layers; lower it, or take layers all`,
   );
 }
 
-/** @throws SettingsError for more layers than there are */
+/** @throws SettingsError as `checkSelection` */
 export function openSelection(
   settings: SelectionSettings,
   { spec, targets }: MethodContext,

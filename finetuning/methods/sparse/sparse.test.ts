@@ -136,6 +136,14 @@ test("the rewind keeps what has changed most, and takes the change back", async 
   assert.equal(exchangedBetween(adapters[2]!, adapters[5]!), 0);
 });
 
+test("a rewind leaves steps to train what it has kept; a job of one step has none", async () => {
+  const late = specOf({ ...rewinding, rewind_at: 0.99 });
+  const [result] = adaptersOf(await runJob(smallStart(late), on)).slice(-1);
+  assert.ok(result!.some(({ values }) => values.some((value) => value !== 0)));
+  const short = smallStart({ ...late, epochs: 1, batchSize: 7 });
+  await assert.rejects(runJob(short, on), { param: "method.adapter.rewind", message: /two steps/ });
+});
+
 for (const [name, settings] of Object.entries({ exchanging, rewinding })) {
   for (const optimizer of ["adamw", "adamw-8bit"] as const) {
     test(`${name} by ${optimizer}: resumed equals uninterrupted, bit for bit`, async () => {

@@ -14,6 +14,11 @@ const settings = boundedRecord({ key: z.string(), value: z.unknown() }, 64).open
 
 const ofType = z.strictObject({ hyperparameters: settings.nullish() });
 
+const ofAnotherType = (name: string) => ({
+  message: "is given for a method of another type; leave it out, or change method.type",
+  path: [name],
+});
+
 const method = z
   .strictObject({
     type: z.enum(["supervised", "dpo"]),
@@ -23,10 +28,8 @@ const method = z
       .nullish()
       .openapi({ description: 'What is trained: {"type": "lora", ...its settings}. Default: lora.' }),
   })
-  .refine(({ type, supervised, dpo }) => !(type === "dpo" ? supervised : dpo), {
-    message: "is given for a method of another type",
-    path: ["type"],
-  });
+  .refine(({ type, dpo }) => type === "dpo" || !dpo, ofAnotherType("dpo"))
+  .refine(({ type, supervised }) => type === "supervised" || !supervised, ofAnotherType("supervised"));
 
 const createRequest = z
   .strictObject({

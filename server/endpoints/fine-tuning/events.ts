@@ -7,9 +7,14 @@ import { linkedController } from "../../linked-controller.ts";
 import { readQuery } from "../../query-parameters.ts";
 import { plainEndpoint } from "../endpoint.ts";
 import { eventAnswer, eventAnswerOf, eventPrefix } from "./job-answer.ts";
-import { numberedCursor, pageAnswer, pageOf, pageQuery } from "./pages.ts";
+import { numberedCursor, openPageQuery, pageAnswer, pageLimit, pageOf } from "./pages.ts";
 
-const query = z.strictObject({ ...pageQuery.shape, stream: z.enum(["true", "false"]).default("false") });
+const query = openPageQuery
+  .extend({ stream: z.enum(["true", "false"]).default("false") })
+  .refine(({ limit, stream }) => stream === "false" || limit === undefined, {
+    message: "is of a page; leave it out with stream=true",
+    path: ["limit"],
+  });
 
 export const jobEvents = plainEndpoint({
   method: "get",
@@ -31,7 +36,7 @@ export const jobEvents = plainEndpoint({
   async handle({ parameter, raw, record, signal, tenant }, { readiness, logger }) {
     const { jobs } = readiness.serving;
     const { id } = jobs.get(tenant, parameter("id"));
-    const { after, limit, stream } = readQuery(raw, query);
+    const { after, limit = pageLimit, stream } = readQuery(raw, query);
     const cursor = numberedCursor(after, eventPrefix(id));
     if (stream === "true") {
       const leaving = linkedController(signal);

@@ -3,10 +3,17 @@
 import { z } from "@hono/zod-openapi";
 import { InvalidFieldError } from "../../errors.ts";
 
-export const pageQuery = z.strictObject({
+export const pageLimit = 20;
+
+const limit = z.coerce.number().int().min(1).max(100);
+
+/** `limit` is told apart from its default. */
+export const openPageQuery = z.strictObject({
   after: z.string().exactOptional().openapi({ description: "The last id of the page before." }),
-  limit: z.coerce.number().int().min(1).max(100).default(20),
+  limit: limit.exactOptional().openapi({ default: pageLimit }),
 });
+
+export const pageQuery = openPageQuery.extend({ limit: limit.default(pageLimit) });
 
 export function pageAnswer<Item extends z.ZodType>(item: Item) {
   return z.object({
