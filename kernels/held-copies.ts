@@ -50,6 +50,7 @@ export class HeldCopies<Adapter> {
     adapters: ReadonlyMap<string, Adapter>,
   ): void {
     const coming = [...wanted.keys()].filter((key) => !this.#loaded.has(key));
+    if (leaving.length + coming.length === 0) return;
     for (const key of leaving) this.#loaded.delete(key);
     for (const key of coming) this.#loaded.set(key, wanted.get(key)!);
     const adapterOf = (owner: string) => adapters.get(this.#loaded.get(owner)!.version)!;

@@ -3,6 +3,7 @@
 
 import type { DecodedAdapter } from "./adapter.ts";
 import type { Durations } from "./durations.ts";
+import type { Divergence } from "./sampling/blend.ts";
 import type { KnownLogits, LogitsQuery } from "./sampling/logits-query.ts";
 
 /** Logits of some tokens, in the order in which they were asked for. */
@@ -12,16 +13,34 @@ export type Logits = {
   readonly data: Float32Array; // [count, vocabSize]; the caller may overwrite it, and has it until its next call
   /** By token, where a device told what was asked for instead: those have no row in `data`. */
   readonly known?: readonly (KnownLogits | null)[];
+  /** The device has blended: there is one token for each blend, with its last part, and not for each part. */
+  readonly isBlended?: boolean;
+  readonly divergences?: readonly Divergence[]; // where it has compared: of each token, instead of logits
 };
 
 export type DecodeEntry = {
   readonly sequence: SequenceId;
   readonly tokenId: number;
   readonly query?: AskLogits;
+  readonly blend?: BlendPart | null;
 };
 
-/** What suffices of the logits, null where nothing less than all does; the device may still tell all of them. */
-export type AskLogits = () => LogitsQuery | null;
+/**
+ * What suffices of the logits, null where nothing less than all does; the device may still tell all of them.
+ * @param wanted which of the wanted tokens' logits, counted from 0
+ */
+export type AskLogits = (wanted: number) => LogitsQuery | null;
+
+/**
+ * Of a weighted sum of rows' logits, or of a comparison of two rows. All parts follow one another, in one decode or in
+ * calls of prefill with nothing between them, and ask for the same.
+ */
+export type BlendPart = {
+  readonly type: "logits" | "compare";
+  readonly index: number;
+  readonly count: number; // of the parts
+  readonly weight: number; // in the sum
+};
 
 export type SequenceId = string;
 
@@ -41,7 +60,8 @@ export type PrefillChunk = {
   readonly tokenIds: readonly number[]; // the next tokens of the sequence, at least one
   readonly promptLength: number; // of the whole prompt that this chunk is part of
   readonly logits: "none" | "last" | "all";
-  readonly query?: AskLogits; // of the last
+  readonly query?: AskLogits;
+  readonly blend?: BlendPart | null;
 };
 
 export interface ModelRunner {

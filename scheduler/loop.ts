@@ -208,7 +208,7 @@ export class EngineLoop {
       return this.#runs.prefill(sequence);
     });
     if (done === null) return false;
-    this.#emit(sequence, sequence.chunkDone(done.tokens, done.logits, done.others));
+    this.#emit(sequence, sequence.chunkDone(done.tokens, done.logits, done.divergences));
     return true;
   }
 

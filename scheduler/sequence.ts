@@ -1,8 +1,13 @@
 // One request on its way through the engine: an explicit state machine, its sampler and its clock. Where its keys
 // and values lie is the runner's business; when it runs is the policy's.
 
-import { divergence } from "../kernels/sampling/blend.ts";
-import { type LogitsQuery, leastQuery, type TokenLogits } from "../kernels/sampling/logits-query.ts";
+import type { Divergence } from "../kernels/sampling/blend.ts";
+import {
+  type LogitsQuery,
+  leastQuery,
+  scoreQuery,
+  type TokenLogits,
+} from "../kernels/sampling/logits-query.ts";
 import { type Draw, Sampler, scoreToken } from "../kernels/sampling/sampler.ts";
 import { type Member, membersOf, versionsOf } from "./members.ts";
 import { chunkAt } from "./prompt-allowance.ts";
@@ -163,20 +168,19 @@ export class Sequence {
 
   /**
    * Takes the result of a chunk.
-   * @param logits rows that `nextChunk` asked for, the last one maybe as `query` says; overwritten
-   * @param others of a comparison, the second member's
+   * @param logits rows that `nextChunk` asked for, maybe as `promptQuery` says; overwritten
+   * @param divergences of a comparison, instead of them
    * @returns what the client is to be told; the prompt's last chunk draws the first token
    */
   chunkDone(
     tokens: number,
     logits: readonly TokenLogits[],
-    others: readonly Float32Array[] = [],
+    divergences: readonly Divergence[] = [],
   ): GenerationEvent[] {
     const { promptTokenIds, promptLogprobs, maxTokens } = this.request;
-    const whole = logits as readonly Float32Array[]; // wherever more than the last one was asked for
-    for (const [index, other] of others.entries()) this.#compare(whole[index]!, other);
+    for (const divergence of divergences) this.#compare(divergence);
     if (promptLogprobs !== null) {
-      for (const [index, row] of whole.entries()) {
+      for (const [index, row] of logits.entries()) {
         const next = promptTokenIds[this.#computedTokens + index + 1];
         if (next !== undefined) this.#promptLogprobs.push(asLogprob(scoreToken(row, next, promptLogprobs)));
       }
@@ -199,9 +203,17 @@ export class Sequence {
 
   /** What the next draw needs to know of its logits; null = all. */
   query(): LogitsQuery | null {
-    if (this.members.length > 1) return null; // logits are blended
     if (this.#fed + 1 < this.#generated.length) return leastQuery; // what they gave is known
     return this.#sampler.query(this.request.logprobs, this.#banned);
+  }
+
+  /** What is needed to know of the logits that `nextChunk` asks for. @param wanted which of them */
+  promptQuery(wanted: number): LogitsQuery | null {
+    const { promptTokenIds, promptLogprobs, maxTokens } = this.request;
+    if (promptLogprobs === null) return this.query();
+    const next = promptTokenIds[this.#computedTokens + wanted + 1];
+    if (next !== undefined) return scoreQuery(next, promptLogprobs);
+    return maxTokens === 0 ? leastQuery : this.query();
   }
 
   /** Takes the logits of a decode step, which are overwritten. */
@@ -223,8 +235,7 @@ export class Sequence {
     return served;
   }
 
-  #compare(one: Float32Array, other: Float32Array): void {
-    const { kl, isSameTop } = divergence(one, other);
+  #compare({ kl, isSameTop }: Divergence): void {
     const tokens = this.#compared.tokens + 1;
     this.#compared = {
       meanKl: this.#compared.meanKl + (kl - this.#compared.meanKl) / tokens,

@@ -109,7 +109,10 @@ test("where no room for keys and values would help, none is promised", () => {
     () => planMemory(input({ limitBytes: gibibyte })),
     (error: Error) => {
       assert.doesNotMatch(error.message, /would fit/);
-      assert.match(error.message, /weights 1024 MiB \(a smaller --model, --quantize int4, or --plain-graph-bytes 0\)/);
+      assert.match(
+        error.message,
+        /weights 1024 MiB \(a smaller --model, --quantize int4, or --plain-graph-bytes 0\)/,
+      );
       return true;
     },
   );

@@ -81,10 +81,13 @@ export function planServerMemory(options: ServeOptions): MemoryPlan {
   } as const;
   const gpu = triesWebgpu(options.device) ? gpuMemory(served) : null;
   const hostServes = options.device !== "webgpu"; // `auto` falls back
+  const host = baseMemory(served);
+  // The CPU may come to serve after it has only checked the device.
+  const either = gpu && { ...host, weightsBytes: Math.max(host.weightsBytes, gpu.host.weightsBytes) };
   return planMemory({
     ...options,
     maxContext,
-    base: hostServes || gpu === null ? baseMemory(served) : gpu.host,
+    base: (hostServes ? either : gpu?.host) ?? host,
     device: gpu?.device ?? null,
     hostServes,
     limitBytes: memoryLimitBytes(),

@@ -7,7 +7,7 @@ import { DecodePool } from "../adapters-store/decode-pool.ts";
 import { makeFolderDurably, syncPath } from "../adapters-store/durable-files.ts";
 import { openAdapterStore } from "../adapters-store/store.ts";
 import { AdapterDeriver } from "../adapters-store/store-derive.ts";
-import type { Progress } from "../scheduler/engine.ts";
+import type { Engine, Progress } from "../scheduler/engine.ts";
 import { startEngine } from "../scheduler/engine-client.ts";
 import { AdapterFiles } from "./adapter-files.ts";
 import { Compositions } from "./composition.ts";
@@ -31,7 +31,7 @@ import { UploadRoom } from "./upload-room.ts";
 export type ServingEvents = {
   readonly onProgress: (progress: Progress) => void;
   readonly onDown: (outage: Outage) => void;
-  readonly onUp: () => void;
+  readonly onUp: (model: Engine["model"]) => void;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, "jobs" | "observeAdapterLoad">;
 };
@@ -51,9 +51,9 @@ export async function openServing(
   const engine = await SupervisedEngine.start({
     start: () => startEngine(options, onProgress),
     onDown,
-    onUp: () => {
+    onUp: (model) => {
       adapters?.residency.hostLost();
-      onUp();
+      onUp(model);
     },
     ...(options.restartLimits && { limits: options.restartLimits }),
   });

@@ -68,7 +68,7 @@ export const optionsTable = {
   device: choice({
     choices: ["auto", "cpu", "webgpu", "cuda"] satisfies Device[],
     default: "auto",
-    help: "Where the model runs; auto is the CPU, and says where a GPU is there that webgpu could use (docs/webgpu.md).",
+    help: "Where the model runs; auto is a GPU where one is found and computes what the CPU does, else the CPU (docs/webgpu.md).",
   }),
   quantize: choice({
     choices: ["auto", "int4", "int8", "none"] satisfies ("auto" | Quantization)[],

@@ -27,7 +27,7 @@ export type SupervisorOptions = {
   readonly start: () => Promise<Engine>;
   readonly onDown: (outage: Outage) => void;
   /** The new engine knows no adapters; nothing reaches it before this returns. */
-  readonly onUp: () => void;
+  readonly onUp: (model: Engine["model"]) => void;
   readonly limits?: RestartLimits;
 };
 
@@ -41,7 +41,6 @@ const shortestRetryMs = 1000;
 /** An Engine that outlives its threads. `failure` is rejected only when the supervisor has given up. */
 export class SupervisedEngine implements Engine {
   readonly failure: Promise<never>;
-  readonly model: Engine["model"];
   restarts = 0;
   /** Why there is no engine at the moment; null while there is one. */
   outage: Outage | null = null;
@@ -58,7 +57,6 @@ export class SupervisedEngine implements Engine {
     this.#options = options;
     this.#limits = options.limits ?? defaultRestartLimits;
     this.#startMs = startMs;
-    this.model = first.model; // of the same checkpoint with the same options: it does not change
     this.failure = this.#failure.promise;
     this.failure.catch(() => {}); // nobody has to listen
     this.#life = this.#live(first);
@@ -69,6 +67,11 @@ export class SupervisedEngine implements Engine {
     const startedMs = performance.now();
     const engine = await options.start();
     return new SupervisedEngine(options, engine, performance.now() - startedMs);
+  }
+
+  /** Of the latest engine: the same checkpoint with the same options, maybe on another device. */
+  get model(): Engine["model"] {
+    return this.#life.engine.model;
   }
 
   get stats(): EngineStats {
@@ -162,7 +165,7 @@ export class SupervisedEngine implements Engine {
     this.#startMs = performance.now() - startedMs;
     this.restarts++;
     this.outage = null;
-    if (!this.#closing.signal.aborted) this.#options.onUp();
+    if (!this.#closing.signal.aborted) this.#options.onUp(engine.model);
     this.#life = this.#live(engine);
   }
 

@@ -1,5 +1,6 @@
 // What an engine's death, its successor's start and the last death mean for readiness and log.
 
+import type { Engine } from "../scheduler/engine.ts";
 import type { ServerContext } from "./context.ts";
 import type { Outage } from "./supervisor.ts";
 
@@ -11,8 +12,8 @@ export function watchEngine({ readiness, logger }: Pick<ServerContext, "readines
       if (name !== "ready" && name !== "restarting") return;
       readiness.transition({ name: "restarting", reason: reasonOf(error), retryAfterMs });
     },
-    onUp() {
-      logger.info("the engine is back");
+    onUp({ deviceNote }: Engine["model"]) {
+      logger.info({ device: deviceNote }, "the engine is back");
       const { started, state } = readiness;
       if (state.name === "restarting") readiness.transition({ name: "ready", serving: started! });
     },

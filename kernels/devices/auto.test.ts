@@ -10,7 +10,6 @@ const opening: OpenDevice = async () => ({}) as OpenedDevice;
 const options = {} as DeviceOptions;
 const choice: AutoChoice = {
   gpu: { name: "AMD GPU 1002:744c", reason: null },
-  lacks: [],
   openGpu: opening,
   openCpu: opening,
 };
@@ -20,18 +19,9 @@ async function chosen(changes: Partial<AutoChoice>): Promise<readonly [string, s
   return [name, note];
 }
 
-test("a GPU that lacks nothing is taken and named", async () => {
-  assert.deepEqual(await chosen({}), ["webgpu", "AMD GPU 1002:744c"]);
-});
-
-test("a GPU that lacks something is advised, and never opened", async () => {
-  const openGpu = () => assert.fail("it was opened");
-  const [name, note] = await chosen({ lacks: ["finetuning", "prefixes"], openGpu });
-  assert.equal(name, "cpu");
-  assert.match(
-    note,
-    /^the CPU: AMD GPU 1002:744c serves with --device webgpu, without finetuning, prefixes \(/,
-  );
+test("a GPU that opens is taken and named", async () => {
+  const openCpu = () => assert.fail("the CPU was opened");
+  assert.deepEqual(await chosen({ openCpu }), ["webgpu", "AMD GPU 1002:744c"]);
 });
 
 test("without a GPU, and with software that plays one, it is the CPU", async () => {
@@ -40,12 +30,19 @@ test("without a GPU, and with software that plays one, it is the CPU", async () 
   assert.deepEqual(await chosen({ gpu, openGpu }), ["cpu", "the CPU: no NVIDIA, AMD or Intel GPU was found"]);
 });
 
-test("a GPU that does not open leaves it to the CPU, with the reason", async () => {
-  const openGpu = () =>
-    Promise.reject(new CotenantError("device_not_available", "WebGPU does not open: no driver"));
-  const [name, note] = await chosen({ openGpu });
-  assert.equal(name, "cpu");
-  assert.match(note, /AMD GPU 1002:744c does not open: WebGPU does not open: no driver$/);
+test("a GPU that does not open, is lost or computes wrong leaves it to the CPU, with the reason", async () => {
+  const reasons = {
+    device_not_available: "WebGPU does not open: no driver",
+    device_lost: "the WebGPU device was lost",
+    device_computes_wrong: "WebGPU computes this model otherwise than the CPU",
+  };
+  for (const [code, reason] of Object.entries(reasons)) {
+    const openGpu = () => Promise.reject(new CotenantError(code, reason));
+    assert.deepEqual(await chosen({ openGpu }), [
+      "cpu",
+      `the CPU: AMD GPU 1002:744c does not serve: ${reason}`,
+    ]);
+  }
 });
 
 test("a checkpoint that no device opens is refused as the CPU refuses it", async () => {

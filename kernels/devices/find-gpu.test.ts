@@ -1,11 +1,11 @@
 // What counts as a graphics processor, on file systems made for it.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
-import { findGpu } from "./find-gpu.ts";
+import { findGpu, isGpuOpen } from "./find-gpu.ts";
 
 function found(files: Record<string, string>, platform: NodeJS.Platform = "linux", architecture = "x64") {
   const root = mkdtempSync(join(tmpdir(), "cotenant-gpu-"));
@@ -48,4 +48,21 @@ test("where the runtime has no WebGPU, or software cannot be told from a GPU, th
   assert.match(found(amd, "darwin", "x64").reason ?? "", /no WebGPU for darwin x64/);
   assert.match(found({}, "win32").reason ?? "", /--device webgpu/);
   assert.match(found({}, "darwin", "arm64").name ?? "", /Mac/);
+});
+
+test("a GPU is open where a driver holds its node, and elsewhere than on Linux", () => {
+  const isOpen = (targets: readonly string[], platform: NodeJS.Platform = "linux") => {
+    const root = mkdtempSync(join(tmpdir(), "cotenant-gpu-"));
+    try {
+      mkdirSync(join(root, "proc/self/fd"), { recursive: true });
+      for (const [file, target] of targets.entries()) symlinkSync(target, join(root, `proc/self/fd/${file}`));
+      return isGpuOpen({ platform, root });
+    } finally {
+      rmSync(root, { recursive: true });
+    }
+  };
+  const others = ["/dev/null", "socket:[17]", "/dev/dri/card0", "/dev/nvidia-uvm", "/dev/udmabuf"];
+  assert.equal(isOpen(others), false);
+  for (const node of ["/dev/dri/renderD128", "/dev/nvidia0"]) assert.equal(isOpen([...others, node]), true);
+  assert.equal(isOpen([], "darwin"), true);
 });

@@ -1,7 +1,7 @@
 // Whether the machine has a graphics processor, without opening one: WebGPU itself would as well find software that
 // plays one, and Node's binding does not say which adapter it took.
 
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 
 /** PCI vendors whose devices compute; virtual machines' and servers' plain screens are of others. */
@@ -30,6 +30,28 @@ export function findGpu({ platform, architecture, root }: GpuPlaces = here): Fou
     return missing("on Windows it cannot be told whether WebGPU's adapter is a GPU; try --device webgpu");
   }
   return missing(`the runtime has no WebGPU for ${platform} ${architecture}`);
+}
+
+/** Names of what Vulkan's drivers keep open; NVIDIA's has devices of its own. */
+const gpuNode = /^\/dev\/(dri\/renderD\d+|nvidia\d+)$/;
+
+/**
+ * Whether this process holds a graphics processor open, once WebGPU runs. Where none is, WebGPU took software: it
+ * prefers every GPU that has a driver. Told on Linux only; elsewhere no software adapter is taken for a GPU (`findGpu`).
+ */
+export function isGpuOpen({ platform, root }: Omit<GpuPlaces, "architecture"> = here): boolean {
+  if (platform !== "linux") return true;
+  const files = join(root, "proc/self/fd");
+  return readdirSync(files).some((file) => gpuNode.test(targetOf(join(files, file))));
+}
+
+/** The file that lists the folder is closed again when its link is read. */
+function targetOf(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return "";
+  }
 }
 
 function onLinux(root: string): FoundGpu {

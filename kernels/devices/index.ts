@@ -1,11 +1,11 @@
 // The registry of devices that serve, and what each name of `--device` opens.
 
 import type { DeviceOptions, OpenDevice, OpenedDevice } from "../device.ts";
-import { isTaken, limitsOf, openAuto } from "./auto.ts";
+import { openAuto } from "./auto.ts";
 import { openCpu } from "./cpu.ts";
 import { cudaRefusal } from "./cuda.ts";
-import { findGpu } from "./find-gpu.ts";
-import { openWebgpu, webgpuLacks } from "./webgpu.ts";
+import { findGpu, isGpuOpen } from "./find-gpu.ts";
+import { openGpu, openWebgpu } from "./webgpu.ts";
 
 export const devices = { cpu: openCpu, webgpu: openWebgpu } as const satisfies Record<string, OpenDevice>;
 export type DeviceName = keyof typeof devices;
@@ -16,7 +16,7 @@ export type ChosenDevice = OpenedDevice & {
   readonly note: string; // which device it is and, where `auto` chose, why
 };
 
-/** @throws CotenantError `device_not_available` */
+/** @throws CotenantError `device_not_available`, `device_computes_wrong` */
 export async function openDevice(wanted: WantedDevice, options: DeviceOptions): Promise<ChosenDevice> {
   switch (wanted) {
     case "cpu":
@@ -26,7 +26,7 @@ export async function openDevice(wanted: WantedDevice, options: DeviceOptions): 
     case "cuda":
       throw cudaRefusal();
     case "auto":
-      return openAuto({ gpu: findGpu(), lacks: webgpuLacks, openGpu: openWebgpu, openCpu }, options);
+      return openAuto({ gpu: findGpu(), openGpu, openCpu }, options);
     default:
       return wanted satisfies never;
   }
@@ -34,13 +34,13 @@ export async function openDevice(wanted: WantedDevice, options: DeviceOptions): 
 
 /** Whether a device with memory of its own may come to serve. */
 export function triesWebgpu(wanted: WantedDevice): boolean {
-  return wanted === "webgpu" || (wanted === "auto" && isTaken({ gpu: findGpu(), lacks: webgpuLacks }));
+  return wanted === "webgpu" || (wanted === "auto" && findGpu().name !== null);
 }
 
 async function openAskedWebgpu(options: DeviceOptions): Promise<ChosenDevice> {
   const gpu = findGpu();
   const opened = await openWebgpu(options);
-  const adapter = gpu.name ?? `WebGPU's default adapter (${gpu.reason})`;
-  const limits = webgpuLacks.length === 0 ? "" : `, without ${limitsOf(webgpuLacks)}`;
-  return { ...opened, name: "webgpu", note: `${adapter}${limits}` };
+  const other = gpu.reason ?? `${gpu.name} has no Vulkan driver here`;
+  const note = gpu.name !== null && isGpuOpen() ? gpu.name : `WebGPU's default adapter (${other})`;
+  return { ...opened, name: "webgpu", note };
 }

@@ -28,6 +28,7 @@ export function knownLogits(row: Float32Array, query: LogitsQuery, blockTokens: 
     logits: Float32Array.from(tokenIds, (id) => changed[id]!),
     before,
   });
+  if (draw.kind === "scored") return of([draw.tokenId], 0);
   if (draw.kind === "ranked") {
     const answers = draw.counts.map((count) => of(topIndices(changed, count), 0));
     return answers.find((known) => known.tokenIds.length === row.length || draw.suffices(known)) ?? null;

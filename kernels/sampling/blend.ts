@@ -29,15 +29,27 @@ export function divergence(one: Float32Array, other: Float32Array): Divergence {
   const [ownMax, otherMax] = [one[ownTop]!, other[otherTop]!];
   let ownSum = 0;
   let otherSum = 0;
-  let mean = 0; // of the logits' difference, weighted by exp(one)
+  let difference = 0; // of the logits, weighted by exp(one)
   for (let i = 0; i < one.length; i++) {
     const own = one[i]! - ownMax;
     const theirs = other[i]! - otherMax;
     const weight = Math.exp(own);
     ownSum += weight;
     otherSum += Math.exp(theirs);
-    if (weight > 0) mean += weight * (own - theirs);
+    if (weight > 0) difference += weight * (own - theirs);
   }
-  const kl = mean / ownSum - Math.log(ownSum) + Math.log(otherSum);
-  return { kl: Math.max(0, kl), isSameTop: ownTop === otherTop }; // rounding may leave it just below zero
+  return divergenceOf({ ownSum, otherSum, difference, isSameTop: ownTop === otherTop });
+}
+
+/** Sums over the vocabulary, of logits that are relative to the largest. */
+export type DivergenceSums = {
+  readonly ownSum: number; // of exp(one)
+  readonly otherSum: number; // of exp(other)
+  readonly difference: number; // of exp(one) (one - other)
+  readonly isSameTop: boolean;
+};
+
+export function divergenceOf({ ownSum, otherSum, difference, isSameTop }: DivergenceSums): Divergence {
+  const kl = difference / ownSum - Math.log(ownSum) + Math.log(otherSum);
+  return { kl: Math.max(0, kl), isSameTop }; // rounding may leave it just below zero
 }

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { knownLogits } from "../reference/known-logits.ts";
-import { mostCandidates } from "./logits-query.ts";
-import { type Draw, greedySampling, Sampler } from "./sampler.ts";
+import { mostCandidates, scoreQuery } from "./logits-query.ts";
+import { type Draw, greedySampling, Sampler, scoreToken } from "./sampler.ts";
 
 const vocabSize = 40;
 const blockTokens = 7;
@@ -77,7 +77,18 @@ test("a nucleus that the most likely tokens do not hold asks for all logits", ()
   assert.equal(knownLogits(flat, query(0.01), blockTokens)!.tokenIds.length, 64);
 });
 
+test("a token's score is the same from what is asked for as from all", () => {
+  fc.assert(
+    fc.property(row, token, fc.integer({ min: 0, max: 8 }), (logits, tokenId, count) => {
+      const known = knownLogits(logits, scoreQuery(tokenId, count)!, blockTokens)!;
+      assertSame(scoreToken(known, tokenId, count), scoreToken(logits, tokenId, count));
+    }),
+  );
+});
+
 test("more candidates than a device ranks are all", () => {
+  assert.ok(scoreQuery(1, mostCandidates) !== null);
+  assert.equal(scoreQuery(1, mostCandidates + 1), null);
   const most = { ...greedySampling, temperature: 1, topK: mostCandidates };
   assert.ok(new Sampler(most, []).query(null, []) !== null);
   assert.equal(new Sampler({ ...most, topK: mostCandidates + 1 }, []).query(null, []), null);

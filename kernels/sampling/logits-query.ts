@@ -12,7 +12,7 @@ export type LogitsQuery = {
   readonly changes: readonly LogitChange[]; // each token at most once
   readonly temperature: number; // of weights: exp((logit - largest) / temperature)
   readonly reported: number | null; // of the row without changes: its normaliser, and so many of the most likely
-  readonly draw: RankedDraw | BlockDraw;
+  readonly draw: RankedDraw | BlockDraw | ScoredToken;
 };
 
 /** The most likely tokens: as many as the first count says or, where these do not suffice, the next one. */
@@ -25,8 +25,11 @@ export type RankedDraw = {
 /** The block of neighbouring tokens in which the weights, summed in the vocabulary's order, pass `random` of all. */
 export type BlockDraw = { readonly kind: "block"; readonly random: number };
 
+/** Nothing is drawn: a token that is there already is asked about. */
+export type ScoredToken = { readonly kind: "scored"; readonly tokenId: number };
+
 export type KnownLogits = {
-  readonly tokenIds: readonly number[]; // ranked: most likely first; of a block: ascending
+  readonly tokenIds: readonly number[]; // ranked: most likely first; of a block: ascending; scored: the one
   readonly logits: Float32Array; // of these tokens, changed
   readonly largest: number; // logit of the changed row
   readonly total: number; // of all weights
@@ -43,6 +46,12 @@ export type TokenLogits = Float32Array | KnownLogits; // [vocab], or what was as
 
 /** More are not asked for: the whole row is as good. */
 export const mostCandidates = 256;
+
+/** What `scoreToken` needs to know; null where it needs all logits. */
+export function scoreQuery(tokenId: number, reported: number): LogitsQuery | null {
+  if (reported > mostCandidates) return null;
+  return { changes: [], temperature: 1, reported, draw: { kind: "scored", tokenId } };
+}
 
 /** Where nobody reads what is drawn. */
 export const leastQuery: LogitsQuery = {

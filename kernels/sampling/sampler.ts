@@ -95,8 +95,8 @@ export class Sampler {
     const index = this.#options.temperature === 0 ? 0 : drawKnown(known, this.#options, random);
     const tokenId = tokenIds[index]!;
     if (report === null) return { tokenId, logprob: null, top: [] };
-    const top = report.tokenIds.map((id, rank): RankedToken => [id, report.logits[rank]! - report.logSumExp]);
-    return { tokenId, logprob: (unchanged.get(tokenId) ?? logits[index]!) - report.logSumExp, top };
+    const logit = unchanged.get(tokenId) ?? logits[index]!;
+    return { tokenId, logprob: logit - report.logSumExp, top: rankedOf(report) };
   }
 
   #drawFromAll(logits: Float32Array, logprobs: number | null, banned: readonly number[]): Draw {
@@ -151,8 +151,19 @@ function rankTokens(logits: Float32Array, count: number) {
   return { logprobOf, top: topIndices(raw, count).map((id): RankedToken => [id, logprobOf(id)]) };
 }
 
-/** Log-probabilities of given tokens, as `Draw` reports them: for the tokens of a prompt. */
-export function scoreToken(logits: Float32Array, tokenId: number, count: number): Draw {
+function rankedOf({ tokenIds, logits, logSumExp }: NonNullable<KnownLogits["report"]>): RankedToken[] {
+  return tokenIds.map((id, rank) => [id, logits[rank]! - logSumExp]);
+}
+
+/**
+ * Log-probabilities of given tokens, as `Draw` reports them: for the tokens of a prompt.
+ * @param logits [vocab], or what `scoreQuery` asks for
+ */
+export function scoreToken(logits: TokenLogits, tokenId: number, count: number): Draw {
+  if (!(logits instanceof Float32Array)) {
+    const report = logits.report!;
+    return { tokenId, logprob: logits.logits[0]! - report.logSumExp, top: rankedOf(report) };
+  }
   const report = rankTokens(logits, count);
   return { tokenId, logprob: report.logprobOf(tokenId), top: report.top };
 }

@@ -100,6 +100,61 @@ export function changeGraph(vocabSize: number): Uint8Array {
   return graph.finish();
 }
 
+/** Single logits, by their places [row, token]. */
+export function scoresGraph(vocabSize: number): Uint8Array {
+  const graph = new GraphBuilder();
+  graph.input("logits", "float32", ["n", vocabSize]);
+  graph.input("places", "int64", ["c", 2]);
+  graph.node("GatherND", ["logits", "places"], { outputs: ["scores"] });
+  graph.output("scores", "float32", ["c"]);
+  return graph.finish();
+}
+
+/** Weighted rows are added to sums, each to another one; those of which nothing `counts` yet begin with them. */
+export function sumGraph(vocabSize: number): Uint8Array {
+  const graph = new GraphBuilder();
+  graph.input("sums", "float32", ["s", vocabSize]);
+  graph.input("places", "int64", ["m", 1]);
+  graph.input("counts", "float32", ["m", 1]); // 0 or 1
+  graph.input("weights", "float32", ["m", 1]);
+  takeRows(graph, vocabSize, "rows");
+  const [weighted] = graph.node("Mul", ["rows", "weights"]);
+  const [before] = graph.node("GatherND", ["sums", "places"]);
+  const [isBegun] = graph.node("Greater", ["counts", graph.float(0)]);
+  const [kept] = graph.node("Where", [isBegun!, before!, graph.float(0)]); // no product: it may be infinite
+  const [added] = graph.node("Add", [kept!, weighted!]);
+  graph.node("ScatterND", ["sums", "places", added!], { outputs: ["changed"] });
+  graph.output("changed", "float32", ["s", vocabSize]);
+  return graph.finish();
+}
+
+/** What sampling/blend.ts's divergence is made of, for rows of logits and the sums that they are compared with. */
+export function divergenceGraph(vocabSize: number): Uint8Array {
+  const graph = new GraphBuilder();
+  graph.input("sums", "float32", ["s", vocabSize]);
+  graph.input("wanted", "int32", ["n"]);
+  graph.input("others", "float32", ["n", vocabSize]);
+  const [ones] = graph.node("Gather", ["sums", "wanted"], { attributes: { axis: 0 } });
+  const axes = graph.integers([1]);
+  const side = (logits: string, name: string) => {
+    const top = { outputs: [`${name}Largest`, `${name}Top`], attributes: { axis: -1 } };
+    const [largest] = graph.node("TopK", [logits, graph.integers([1])], top);
+    const [below] = graph.node("Sub", [logits, largest!]);
+    const [finite] = graph.node("Max", [below!, graph.float(least)]);
+    const [weights] = graph.node("Exp", [finite!]);
+    graph.node("ReduceSum", [weights!, axes], { outputs: [`${name}Sums`] });
+    graph.output(`${name}Top`, "int64", ["n", 1]);
+    graph.output(`${name}Sums`, "float32", ["n", 1]);
+    return { below: below!, weights: weights! };
+  };
+  const [one, other] = [side(ones!, "one"), side("others", "other")];
+  const [difference] = graph.node("Sub", [one.below, other.below]);
+  const [weighted] = graph.node("Mul", [one.weights, difference!]);
+  graph.node("ReduceSum", [weighted!, axes], { outputs: ["differences"] });
+  graph.output("differences", "float32", ["n", 1]);
+  return graph.finish();
+}
+
 function takeRows(graph: GraphBuilder, vocabSize: number, output: string): void {
   graph.input("logits", "float32", ["n", vocabSize]);
   graph.input("wanted", "int32", ["m"]);

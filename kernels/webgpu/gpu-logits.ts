@@ -6,24 +6,31 @@ import type {
   KnownLogits,
   LogitsQuery,
   RankedDraw,
+  ScoredToken,
   TokenLogits,
 } from "../sampling/logits-query.ts";
 import { type Feeds, floatTensor, indexTensor, int32Tensor } from "../session.ts";
+import { GpuBlends } from "./gpu-blends.ts";
 import {
   blockGraph,
   blockTokens,
   changeGraph,
   rankGraph,
   rowsGraph,
+  scoresGraph,
   unlikeliest,
 } from "./gpu-logit-graphs.ts";
-import { type BusCounter, type GpuAllocator, type GpuBuffer, GpuSession } from "./gpu-session.ts";
+import { type BusCounter, type GpuAllocator, GpuSession } from "./gpu-session.ts";
+import { LogitRows } from "./logit-rows.ts";
 
 type View = Feeds[string];
-type Sessions = Readonly<Record<"rank" | "block" | "change" | "rows", GpuSession>>;
+type Sessions = Readonly<Record<"rank" | "block" | "change" | "scores" | "rows", GpuSession>>;
 
 /** Rows of logits [rows, vocab] as draws see them, and by row what changed tokens had before. */
 type Changed = { readonly logits: View; readonly unchanged: readonly ReadonlyMap<number, number>[] };
+
+/** A row and what is asked of it; null = all. */
+export type AskedRow = { readonly row: number; readonly query: LogitsQuery | null };
 
 /** A row that a query is about. */
 type Asked<Draw = LogitsQuery["draw"]> = {
@@ -32,6 +39,7 @@ type Asked<Draw = LogitsQuery["draw"]> = {
   readonly draw: Draw;
 };
 
+type Report = NonNullable<KnownLogits["report"]>;
 type Ranking = { readonly tokenIds: number[]; readonly logits: Float32Array; readonly total: number };
 
 /** Telling the device of a change takes eight times the bytes of a logit: beyond this share, a whole row takes fewer. */
@@ -41,40 +49,41 @@ const largestRandom = 1 - 2 ** -24;
 
 export class GpuLogits {
   readonly #vocabSize: number;
-  readonly #allocator: GpuAllocator;
   readonly #sessions: Sessions;
-  #buffers: { readonly rows: number; readonly data: GpuBuffer; changed: GpuBuffer | null } | null = null;
+  readonly blends: GpuBlends;
+  readonly #placed: LogitRows;
+  readonly #changed: LogitRows;
 
-  private constructor(vocabSize: number, allocator: GpuAllocator, sessions: Sessions) {
+  private constructor(
+    vocabSize: number,
+    { allocator, bus, sessions }: { allocator: GpuAllocator; bus: BusCounter; sessions: Sessions },
+  ) {
     this.#vocabSize = vocabSize;
-    this.#allocator = allocator;
     this.#sessions = sessions;
+    this.blends = new GpuBlends(vocabSize, allocator, bus);
+    this.#placed = new LogitRows(vocabSize, allocator);
+    this.#changed = new LogitRows(vocabSize, allocator);
   }
 
   static async open(vocabSize: number, allocator: GpuAllocator, bus: BusCounter): Promise<GpuLogits> {
-    return new GpuLogits(vocabSize, allocator, {
+    const sessions = {
       rank: await GpuSession.open({ model: rankGraph(vocabSize), bus }),
       block: await GpuSession.open({ model: blockGraph(vocabSize), bus }),
       change: await GpuSession.open({ model: changeGraph(vocabSize), bus }),
+      scores: await GpuSession.open({ model: scoresGraph(vocabSize), bus }),
       rows: await GpuSession.open({ model: rowsGraph(vocabSize), bus }),
-    });
+    };
+    return new GpuLogits(vocabSize, { allocator, bus, sessions });
   }
 
   /** @returns where a run writes its logits [rows, vocab]; what was there is lost */
-  async place(rows: number): Promise<View> {
-    if (this.#buffers === null || this.#buffers.rows < rows) {
-      this.#dispose();
-      this.#buffers = { rows, data: await this.#allocator.zeros(rows * this.#vocabSize), changed: null };
-    }
-    return this.#buffers.data.view([rows, this.#vocabSize]);
+  place(rows: number): Promise<View> {
+    return this.#placed.take(rows);
   }
 
-  /**
-   * @param logits of `place`
-   * @param queries of the rows; null = whole
-   */
-  async results(logits: View, queries: readonly (LogitsQuery | null)[]): Promise<TokenLogits[]> {
-    const asked = [...queries.entries()].flatMap(([row, query]): Asked[] =>
+  /** @param rows of the logits, each once */
+  async results(logits: View, rows: readonly AskedRow[]): Promise<TokenLogits[]> {
+    const asked = rows.flatMap(({ row, query }): Asked[] =>
       query === null || query.changes.length > this.#vocabSize * mostChangedShare
         ? []
         : [{ row, query, draw: query.draw }],
@@ -86,6 +95,13 @@ export class GpuLogits {
       found.set(row, { ...known, unchanged: changed.unchanged[row]!, report: reports.get(row) ?? null });
     const blocks = asked.filter((one): one is Asked<BlockDraw> => one.draw.kind === "block");
     for (const [row, known] of await this.#blocks(changed.logits, blocks)) add(row, known);
+    const scored = asked.filter((one): one is Asked<ScoredToken> => one.draw.kind === "scored");
+    for (const [index, logit] of (await this.#scores(logits, scored)).entries()) {
+      const { row, draw } = scored[index]!;
+      const { logSumExp, logits: likely } = reports.get(row)!;
+      const known = { tokenIds: [draw.tokenId], logits: Float32Array.of(logit), before: 0 };
+      add(row, { ...known, largest: likely[0]!, total: Math.exp(logSumExp - likely[0]!) });
+    }
     let open = asked.filter((one): one is Asked<RankedDraw> => one.draw.kind === "ranked");
     for (let round = 0; open.length > 0; round++) {
       const rankings = await this.#rank(changed.logits, open, (one) => one.draw.counts[round]!);
@@ -97,14 +113,26 @@ export class GpuLogits {
       }
       open = open.filter(({ row, draw }) => !found.has(row) && draw.counts.length > round + 1);
     }
-    const whole = [...queries.keys()].filter((row) => !found.has(row));
+    const whole = rows.map(({ row }) => row).filter((row) => !found.has(row));
     for (const [index, row] of (await this.#rows(logits, whole)).entries()) found.set(whole[index]!, row);
-    return queries.map((_, row) => found.get(row)!);
+    return rows.map(({ row }) => found.get(row)!);
   }
 
   async close(): Promise<void> {
-    this.#dispose();
+    this.#placed.dispose();
+    this.#changed.dispose();
+    await this.blends.close();
     for (const session of Object.values(this.#sessions)) await session.close();
+  }
+
+  async #scores(logits: View, asked: readonly Asked<ScoredToken>[]): Promise<Float32Array> {
+    if (asked.length === 0) return new Float32Array();
+    const places = asked.flatMap(({ row, draw }) => [row, draw.tokenId]);
+    const outputs = await this.#sessions.scores.run({
+      logits,
+      places: indexTensor(places, [asked.length, 2]),
+    });
+    return outputs.scores!.data as Float32Array;
   }
 
   async #rows(logits: View, rows: readonly number[]): Promise<Float32Array[]> {
@@ -143,7 +171,7 @@ export class GpuLogits {
   }
 
   /** Of rows whose log-probabilities are asked for, as they were before any change. */
-  async #reports(logits: View, asked: readonly Asked[]): Promise<Map<number, KnownLogits["report"]>> {
+  async #reports(logits: View, asked: readonly Asked[]): Promise<Map<number, Report>> {
     const reported = asked.filter(({ query }) => query.reported !== null);
     if (reported.length === 0) return new Map();
     const countOf = ({ query }: Asked) => query.reported ?? 0;
@@ -187,9 +215,7 @@ export class GpuLogits {
     const unchanged = Array.from({ length: logits.dims[0]! }, () => new Map<number, number>());
     const changes = asked.flatMap(({ row, query }) => query.changes.map((change) => ({ row, ...change })));
     if (changes.length === 0) return { logits, unchanged };
-    const buffers = this.#buffers!;
-    buffers.changed ??= await this.#allocator.zeros(buffers.rows * this.#vocabSize);
-    const changed = buffers.changed.view(logits.dims);
+    const changed = await this.#changed.take(logits.dims[0]!);
     const floats = (of: (change: (typeof changes)[number]) => number) =>
       floatTensor(Float32Array.from(changes, of), [changes.length]);
     const outputs = await this.#sessions.change.run(
@@ -209,12 +235,6 @@ export class GpuLogits {
       unchanged[row]!.set(tokenId, (outputs.unchanged!.data as Float32Array)[index]!);
     }
     return { logits: changed, unchanged };
-  }
-
-  #dispose(): void {
-    this.#buffers?.data.dispose();
-    this.#buffers?.changed?.dispose();
-    this.#buffers = null;
   }
 }
 

@@ -10,6 +10,7 @@ import {
   matrixBytes,
   stepBytes,
 } from "../base-memory.ts";
+import { shortenedConfig } from "../shortened-base.ts";
 
 export type DeviceMemory = {
   readonly weightsBytes: number;
@@ -32,9 +33,10 @@ export function gpuMemory(options: BaseMemoryOptions): GpuMemory {
   const { kvBytes, largeAdapterBytes } = baseMemory(options);
   const logitBytes = vocabSize * Float32Array.BYTES_PER_ELEMENT;
   const weightsBytes = matrixBytes(options);
+  const read = weightsBytes + embeddingBytes(modelDirectory); // until the device has them
   return {
     host: {
-      weightsBytes: weightsBytes + embeddingBytes(modelDirectory), // as read, until the device has them
+      weightsBytes: Math.max(read, checkedBytes(options)),
       kvBytes: 0,
       rowKvBytes: 0,
       workBytes: 2 * Math.max(scoredTokens, maxRows) * logitBytes + garbageBytes, // whole rows of logits that cross
@@ -48,4 +50,12 @@ export function gpuMemory(options: BaseMemoryOptions): GpuMemory {
       largeAdapterBytes,
     },
   };
+}
+
+/** Of the few layers that the CPU computes before the device is trusted; it widens the head where it is quantized. */
+function checkedBytes(options: BaseMemoryOptions): number {
+  const { config, encoding } = options;
+  const { vocabSize, hiddenSize } = config;
+  const widened = encoding === "float32" ? 0 : vocabSize * hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+  return baseMemory({ ...options, config: shortenedConfig(config) }).weightsBytes + widened;
 }

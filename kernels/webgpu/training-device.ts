@@ -11,7 +11,7 @@ import { KernelProbes } from "../training/kernel-probes.ts";
 import { WeightMap } from "../training/sparse-weights.ts";
 import type { OpenTrainingDevice, TrainingSession } from "../training/training-device.ts";
 import { TrainingKernel, untrainable } from "../training/training-kernel.ts";
-import { GpuSession } from "./gpu-session.ts";
+import { GpuMemoryError, GpuSession } from "./gpu-session.ts";
 import { GpuAdapterPlaces } from "./training-adapters.ts";
 import { WebgpuTrainingGraph } from "./training-graph.ts";
 import { GpuWeights } from "./training-weights.ts";
@@ -56,7 +56,7 @@ export function trainingOn({ allocator, bus }: Omit<TrainedModel, "base">, watch
     // A unit of a job that is dropped may be under way when the kernel closes: it must find nothing that is disposed of.
     const run: Watch = async (work) => {
       if (isClosed) throw new Error("the training kernel was closed while a unit of it was under way");
-      const result = watch(work).catch(unlessDeviceEnded);
+      const result = watch(work).catch(failUnit);
       running = result.catch(() => {});
       return result;
     };
@@ -94,9 +94,14 @@ export function trainingOn({ allocator, bus }: Omit<TrainedModel, "base">, watch
 }
 
 /** An engine without its device ends, and its jobs go on in the next one: no job may fail before. */
-async function unlessDeviceEnded(error: unknown): Promise<never> {
+async function failUnit(error: unknown): Promise<never> {
   if (error instanceof CotenantError && error.code.startsWith("device_")) await new Promise(() => {});
-  throw error;
+  if (!(error instanceof GpuMemoryError)) throw error;
+  throw new CotenantError(
+    "training_memory_exceeded",
+    `the WebGPU device has no memory for the job: ${error.message}; resume it once less is served, or lower --max-kv-bytes, --prefix-cache-bytes or --max-rows`,
+    { cause: error },
+  );
 }
 
 async function onHost(session: GpuSession, feeds: Feeds): ReturnType<TrainingSession["run"]> {

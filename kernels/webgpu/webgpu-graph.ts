@@ -28,7 +28,7 @@ export const deviceOutputs = {
   values: (layer: number) => `values.${layer}.new`,
 } as const;
 
-export type WebgpuGraphOptions = Omit<ForwardGraphOptions, "features"> & {
+export type WebgpuGraphOptions = Omit<ForwardGraphOptions, "features" | "exactActivations"> & {
   readonly features: DeviceFeatures;
 };
 

@@ -15,52 +15,83 @@ import { buildWebgpuGraph } from "./webgpu-graph.ts";
 
 const uploadedFloats = 1 << 22; // of a table, at once
 
-export type WebgpuModel = {
-  readonly base: PreparedBase;
+/** What sessions of one checkpoint share on the device. */
+export type WebgpuParts = {
   readonly bus: BusCounter;
-  readonly session: GrowingSession;
   readonly allocator: GpuAllocator;
-  readonly kvMoves: GpuKvMoves;
-  readonly kvSpans: GpuKvSpans;
   readonly logits: GpuLogits;
   readonly embeddings: GpuBuffer; // [vocab, hidden]
+};
+
+export type WebgpuModel = WebgpuParts & {
+  readonly base: PreparedBase;
+  readonly session: GrowingSession;
+  readonly kvMoves: GpuKvMoves;
+  readonly kvSpans: GpuKvSpans;
   close(): Promise<void>;
 };
 
-/** @throws CotenantError `device_not_available` */
-export async function openWebgpuModel(options: BaseModelOptions): Promise<WebgpuModel> {
+/** Rejects where the device is not to serve the checkpoint. */
+export type CheckDevice = (base: PreparedBase, parts: WebgpuParts) => Promise<void>;
+
+/**
+ * @param check is called before the model's own weights go to the device
+ * @throws CotenantError `device_not_available`
+ */
+export async function openWebgpuModel(
+  options: BaseModelOptions,
+  check: CheckDevice = async () => {},
+): Promise<WebgpuModel> {
   const base = await prepareBase(options);
+  await using closing = new AsyncDisposableStack();
+  const parts = await openParts(base, closing);
+  await check(base, parts);
+  const model = await openOnDevice(base, parts);
+  const shared = closing.move();
+  return {
+    ...model,
+    async close() {
+      await model.close();
+      await shared.disposeAsync();
+    },
+  };
+}
+
+/** Of a base whose embeddings are among the parts; closing it leaves them. */
+export async function openOnDevice(base: PreparedBase, parts: WebgpuParts): Promise<WebgpuModel> {
   const { config, layout } = base;
-  const bus: BusCounter = { bytes: 0, runMs: 0 };
-  const allocator = await GpuAllocator.open(bus).catch((cause: unknown) => {
-    throw notAvailable(cause);
-  });
+  const { bus, allocator } = parts;
   const session = await GrowingSession.open((features) => {
     const graph = buildWebgpuGraph({ config, layout, dataFile: dataFileName, features });
     return GpuSession.open({ model: writeGraph(base, graph), bus });
   });
   const kvMoves = await GpuKvMoves.open(config, allocator, bus);
   const kvSpans = new GpuKvSpans(config, allocator, bus);
-  const logits = await GpuLogits.open(config.vocabSize, allocator, bus);
-  const embeddings = await uploadEmbeddings(base, { allocator, bus });
   return {
+    ...parts,
     base,
-    bus,
     session,
-    allocator,
     kvMoves,
     kvSpans,
-    logits,
-    embeddings,
     async close() {
-      embeddings.dispose();
       await session.close();
       await kvMoves.close();
       await kvSpans.close();
-      await logits.close();
-      await allocator.close();
     },
   };
+}
+
+async function openParts(base: PreparedBase, closing: AsyncDisposableStack): Promise<WebgpuParts> {
+  const bus: BusCounter = { bytes: 0, runMs: 0 };
+  const allocator = await GpuAllocator.open(bus).catch((cause: unknown) => {
+    throw notAvailable(cause);
+  });
+  closing.defer(() => allocator.close());
+  const logits = await GpuLogits.open(base.config.vocabSize, allocator, bus);
+  closing.defer(() => logits.close());
+  const embeddings = await uploadEmbeddings(base, { allocator, bus });
+  closing.defer(() => embeddings.dispose());
+  return { bus, allocator, logits, embeddings };
 }
 
 function notAvailable(cause: unknown): CotenantError {

@@ -10,7 +10,6 @@ import { lengthMatters } from "../cpu/prefix-scaling.ts";
 import { outputNames } from "../forward-graph.ts";
 import { adapterTargets } from "../model-family.ts";
 import type {
-  AskLogits,
   DecodeEntry,
   Logits,
   ModelRunner,
@@ -19,7 +18,7 @@ import type {
   RunnerStats,
   SequenceId,
 } from "../model-runner.ts";
-import type { LogitsQuery, TokenLogits } from "../sampling/logits-query.ts";
+import type { TokenLogits } from "../sampling/logits-query.ts";
 import { type Feeds, floatTensor } from "../session.ts";
 import { deviceFailure } from "./device-failure.ts";
 import { GpuAdapters } from "./gpu-adapters.ts";
@@ -27,7 +26,8 @@ import { type GpuKvSequence, GpuKvStore } from "./gpu-kv-store.ts";
 import { cachedTokens, GpuPrefixes, type PrefixUse } from "./gpu-prefixes.ts";
 import type { GpuBuffer } from "./gpu-session.ts";
 import { GpuVirtualTokens } from "./gpu-virtual-tokens.ts";
-import { joinLogits, promptPieces } from "./prompt-pieces.ts";
+import { promptPieces } from "./prompt-pieces.ts";
+import { ChunkResults, DecodeResults } from "./run-results.ts";
 import { type NewTokens, stateFeeds, tokenFeeds } from "./step-feeds.ts";
 import { deviceInputs } from "./webgpu-graph.ts";
 import type { WebgpuModel } from "./webgpu-model.ts";
@@ -36,7 +36,7 @@ import type { WebgpuModel } from "./webgpu-model.ts";
 type Chunk = Pick<NewTokens, "ids" | "wanted" | "kv"> & {
   readonly hidden: Float32Array | null; // of tokens that have no id, then rows of this
   readonly length: number; // of the prompt, virtual tokens included
-  readonly query: AskLogits; // of the only wanted token
+  readonly results: ChunkResults;
 };
 
 type Sequence = {
@@ -184,55 +184,47 @@ export class WebgpuRunner implements ModelRunner {
     const length = virtual + chunk.promptLength;
     const position = Math.max(place.length, virtual) + cachedTokens(prefix);
     this.#kv.reserve([place], () => Math.max(position + tokenIds.length, this.#withNextToken(length)));
+    const wanted = wantedTokens(chunk.logits, tokenIds.length);
+    const results = await ChunkResults.begin(this.#model.logits, {
+      count: wanted.length,
+      query: chunk.query ?? (() => null),
+      blend: chunk.blend ?? null,
+    });
     const kv = await this.#kv.takeOut(place);
     if (place.length < virtual) {
       const compute = async (hidden: Float32Array) => {
-        const tokens = hidden.length / this.#model.base.config.hiddenSize;
-        await this.#runChunk(sequence, {
-          ids: indexes(tokens),
-          hidden,
-          length,
-          wanted: [],
-          query: () => null,
-          kv,
-        });
+        const ids = indexes(hidden.length / this.#model.base.config.hiddenSize);
+        await this.#runChunk(sequence, { ids, hidden, length, wanted: [], results, kv });
       };
       await this.#virtualTokens.place(version!, { sequence: place, kv, compute });
     }
     const cached = await this.#prefixes.copyIn(prefix, kv, place.length);
     place.length += cached;
-    const wanted = wantedTokens(chunk.logits, tokenIds.length);
-    const query = (chunk.logits === "last" ? chunk.query : undefined) ?? (() => null);
-    const parts: Logits[] = [];
     for (const piece of promptPieces({ ids: tokenIds, wanted }, this.#adapters.mostTokens(version))) {
-      parts.push(await this.#runChunk(sequence, { ...piece, hidden: null, length, query, kv }));
+      await this.#runChunk(sequence, { ...piece, hidden: null, length, results, kv });
     }
-    const logits = joinLogits(parts);
+    const { rows, divergences } = await results.finish();
     if (!this.#lengthMatters(length)) {
       const promptOffset = position - virtual;
       await this.#prefixes.keep(prefix, { tokenIds, promptOffset, kv, first: position });
     }
-    return logits;
+    return { ...this.#gathered(rows), divergences, isBlended: chunk.blend != null };
   }
 
-  async #runChunk({ kv: sequence, adapterVersion: version }: Sequence, chunk: Chunk): Promise<Logits> {
-    const { ids, hidden, length, wanted, query, kv } = chunk;
+  async #runChunk({ kv: sequence, adapterVersion: version }: Sequence, chunk: Chunk): Promise<void> {
+    const { ids, hidden, length, wanted, results, kv } = chunk;
     const { session, base } = this.#model;
-    const { vocabSize, hiddenSize } = base.config;
+    const { hiddenSize } = base.config;
     await session.offer(this.#adapters.features);
     const runs = [{ position: sequence.length, count: ids.length, length }];
     const prompt = { version, ids: hidden === null ? ids : ids.map(() => null), wanted: wanted.length };
     const adapterFeeds = await this.#adapters.promptFeeds(prompt, session.features);
     const table = hidden === null ? {} : { table: floatTensor(hidden, [ids.length, hiddenSize]) };
     const tokens = { ids, runs, wanted, kv, ...table };
-    const stays = wanted.length < 2; // what a scored prompt needs of its logits is all of them
-    const logits = stays ? await this.#model.logits.place(1) : undefined; // one is computed where none is wanted
-    const outputs = await this.#run(tokens, adapterFeeds, logits);
+    const logits = await this.#model.logits.place(Math.max(1, wanted.length)); // one is computed where none is wanted
+    await this.#run(tokens, adapterFeeds, logits);
     sequence.length += ids.length;
-    if (logits === undefined) {
-      return { count: wanted.length, vocabSize, data: outputs[outputNames.logits]!.data as Float32Array };
-    }
-    return this.#gathered(wanted.length === 0 ? [] : await this.#model.logits.results(logits, [query()]));
+    if (wanted.length > 0) await results.add(logits);
   }
 
   async #decode(entries: readonly DecodeEntry[]): Promise<Logits> {
@@ -245,7 +237,7 @@ export class WebgpuRunner implements ModelRunner {
     await this.#adapters.keepOnly(new Set(groups.map(({ kv }) => kv.capacity)));
     const { session } = this.#model;
     await session.offer(this.#adapters.features);
-    const found = new Array<TokenLogits>(entries.length);
+    const results = await DecodeResults.begin(this.#model.logits, entries);
     for (const { kv, sequences: members } of groups) {
       const places = members.map((member) => sequences.findIndex((sequence) => sequence.kv === member));
       const rows = places.map((entry) => ({
@@ -262,12 +254,9 @@ export class WebgpuRunner implements ModelRunner {
       const logits = await this.#model.logits.place(members.length);
       await this.#run(tokens, feeds, logits);
       for (const member of members) member.length++;
-      const queries = places.map((entry): LogitsQuery | null => entries[entry]!.query?.() ?? null);
-      for (const [row, result] of (await this.#model.logits.results(logits, queries)).entries()) {
-        found[places[row]!] = result;
-      }
+      await results.add(logits, places);
     }
-    return this.#gathered(found);
+    return { ...this.#gathered(await results.finish()), isBlended: results.isBlended };
   }
 
   #gathered(found: readonly TokenLogits[]): Logits {
@@ -312,8 +301,7 @@ export class WebgpuRunner implements ModelRunner {
     }
   }
 
-  /** @returns the run's outputs; its logits only where they are given no place on the device */
-  async #run(tokens: NewTokens, adapterFeeds: Feeds, logits?: Feeds[string]): Promise<Feeds> {
+  async #run(tokens: NewTokens, adapterFeeds: Feeds, logits: Feeds[string]): Promise<void> {
     const { base, embeddings, session } = this.#model;
     const { vocabSize, hiddenSize } = base.config;
     const state = stateFeeds(tokens.kv, tokens.runs.length, base.config);
@@ -325,8 +313,7 @@ export class WebgpuRunner implements ModelRunner {
       [deviceInputs.embeddings]: tokens.table ?? embeddings.view([vocabSize, hiddenSize]),
       [deviceInputs.keyPlaces]: this.#keyPlaces.view([1, 1, 1, tokens.kv.capacity]),
     };
-    const into = logits === undefined ? state.outputs : { ...state.outputs, [outputNames.logits]: logits };
-    return session.run(feeds, into);
+    await session.run(feeds, { ...state.outputs, [outputNames.logits]: logits });
   }
 
   #withNextToken(tokens: number): number {

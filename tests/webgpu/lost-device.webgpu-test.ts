@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import OpenAI from "openai";
 import type { Logits } from "../../kernels/model-runner.ts";
 import { makeModel } from "../../scripts/make-model.ts";
 import { modelShapes } from "../../scripts/model-shapes.ts";
@@ -20,6 +21,7 @@ import {
   openGolden,
   temporaryCache,
 } from "../golden/golden-case.ts";
+import { type Job, untilJob, uploadLines } from "../server/fine-tuning-scene.ts";
 import { makeFailingDriver } from "./failing-driver/failing-driver.ts";
 import { openWebgpuGolden } from "./open-golden.ts";
 
@@ -57,9 +59,8 @@ async function ask(url: string): Promise<Answer> {
     : { status: response.status, code: error.code };
 }
 
-test("a server whose device is lost fails the request, starts another engine and answers as before", {
-  skip,
-}, async () => {
+/** A server on a base of one layer, on the driver that fails. */
+async function withFailingServer(use: (url: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "cotenant-lost-"));
   const { tiny } = modelShapes;
   const shape = { ...tiny, config: { ...tiny.config, num_hidden_layers: 1 } };
@@ -75,7 +76,18 @@ test("a server whose device is lost fails the request, starts another engine and
   const limits = ["--max-rows", "2", "--max-context", "128", "--quantize", "none"];
   const args = ["server/cotenant.js", "serve", "--port", "0", "--device", "webgpu", ...folders, ...limits];
   const environment = { ...process.env, ...driver!.environment };
-  await withServer({ command: process.execPath, args, cwd: packageRoot, environment }, async (url) => {
+  await withServer({ command: process.execPath, args, cwd: packageRoot, environment }, use);
+  rmSync(folder, { recursive: true });
+}
+
+async function untilReady(url: string): Promise<void> {
+  while ((await fetch(`${url}/ready`)).status !== 200) await delay(50);
+}
+
+test("a server whose device is lost fails the request, starts another engine and answers as before", {
+  skip,
+}, async () => {
+  await withFailingServer(async (url) => {
     const { memory } = (await (await fetch(`${url}/ready`)).json()) as ReadyAnswer;
     assert.equal(memory.parts.keys_and_values, 0);
     assert.ok(memory.device!.parts.keys_and_values! > 0);
@@ -85,12 +97,64 @@ test("a server whose device is lost fails the request, starts another engine and
     assert.deepEqual(await ask(url), { status: 503, code: "engine_restarting" });
     assert.ok(driver!.isLost());
     assert.equal((await fetch(`${url}/health`)).status, 200);
-    while ((await fetch(`${url}/ready`)).status !== 200) await delay(50);
+    await untilReady(url);
     assert.deepEqual(await ask(url), before);
     const metrics = await (await fetch(`${url}/metrics`)).text();
     assert.match(metrics, /^cotenant_engine_restarts_total 1$/m);
   });
-  rmSync(folder, { recursive: true });
+});
+
+/** Examples of one length: every other shape compiles for seconds on a software adapter. */
+const examples = ["a", "b"].map((content) =>
+  JSON.stringify({
+    messages: [
+      { role: "user", content },
+      { role: "assistant", content },
+    ],
+  }),
+);
+
+/** Four steps, a checkpoint after each. */
+async function createJob(client: OpenAI): Promise<string> {
+  const training_file = await uploadLines(client, examples.join("\n"));
+  const hyperparameters = { n_epochs: 4, batch_size: 2, checkpoint_steps: 1 } as object;
+  const adapter = { type: "lora", rank: 2, target_modules: ["q_proj"] };
+  const method = { type: "supervised", supervised: { hyperparameters }, adapter } as const;
+  return (await client.fineTuning.jobs.create({ model: "model", training_file, method, seed: 3 })).id;
+}
+
+async function versionOf(client: OpenAI, { status, error, fine_tuned_model }: Job): Promise<string> {
+  assert.equal(status, "succeeded", JSON.stringify(error));
+  const adapter: { version: string } = await client.get(`/adapters/${fine_tuned_model}`);
+  return adapter.version;
+}
+
+test("a job whose device is lost goes on from its last checkpoint in the next engine, to the same result", {
+  skip,
+}, async () => {
+  await withFailingServer(async (url) => {
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
+    const before = await ask(url);
+    const expected = await versionOf(client, await untilJob(client, await createJob(client)));
+
+    const id = await createJob(client);
+    const steps = async () => (await client.fineTuning.jobs.checkpoints.list(id)).data.length;
+    while ((await steps()) === 0) await delay(50);
+    driver!.lose();
+    while (!driver!.isLost()) await delay(10); // nobody asks: a unit of the job's finds it
+    assert.deepEqual(await ask(url), { status: 503, code: "engine_restarting" });
+    assert.equal((await fetch(`${url}/health`)).status, 200);
+    await untilReady(url);
+    assert.deepEqual(await ask(url), before);
+
+    assert.equal(await versionOf(client, await untilJob(client, id)), expected);
+    const events = await client.fineTuning.jobs.listEvents(id, { limit: 100 });
+    const messages = events.data.map(({ message }) => message);
+    const count = (pattern: RegExp) => messages.filter((message) => pattern.test(message)).length;
+    assert.equal(count(/^Interrupted, and goes on from the last checkpoint/), 1, `${messages}`);
+    assert.equal(count(/^Training goes on from step [1-3] of 4$/), 1, `${messages}`);
+    assert.equal(count(/training loss/), 4, `${messages}`);
+  });
 });
 
 test("without memory a sequence waits and others go on; what the runtime keeps of it ends the device", {

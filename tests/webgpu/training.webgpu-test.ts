@@ -10,7 +10,7 @@ import { adapterTargets } from "../../kernels/model-family.ts";
 import type { LayerMoments } from "../../kernels/training/activation-pass.ts";
 import { TrainingKernel, type TrainingKernelOptions } from "../../kernels/training/training-kernel.ts";
 import { type PassModule, type TrainingUnit, updateUnit } from "../../kernels/training/training-pass.ts";
-import { GpuAllocator } from "../../kernels/webgpu/gpu-session.ts";
+import { GpuAllocator, GpuMemoryError } from "../../kernels/webgpu/gpu-session.ts";
 import { trainingOn } from "../../kernels/webgpu/training-device.ts";
 import { temporaryCache } from "../golden/golden-case.ts";
 import { type GoldenGradients, goldenGradients } from "../golden-gradients/golden-gradients.ts";
@@ -126,7 +126,11 @@ test("a unit that fails fails its job, but for a lost device, which ends the eng
     const [unit] = kernel.pass([sequence], { modules: [], train: false }).forward();
     return unit!.run();
   };
-  await assert.rejects(unitOn(new Error("out of memory")), /out of memory/);
+  await assert.rejects(unitOn(new Error("no such operator")), /no such operator/);
+  await assert.rejects(unitOn(new GpuMemoryError(1000, null)), {
+    code: "training_memory_exceeded",
+    message: /no buffer of 1000 bytes; resume it once less is served/,
+  });
   const lost = unitOn(new CotenantError("device_lost", "gone"));
   assert.equal(await Promise.race([lost, setTimeout(200, "pending")]), "pending");
 });

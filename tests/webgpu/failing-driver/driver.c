@@ -1,6 +1,7 @@
 // A Vulkan driver that passes everything on to another, until a test makes it fail: it loses the device at the next
 // submission once the file LOSE exists (which it removes), for as long as that device lives; and while the file FULL
-// exists it has no memory for more than 8 MiB at once. Needs a linker and no headers.
+// exists it has no memory for more than 8 MiB at once, and while WRONG exists it leaves every seventh computation out.
+// Needs a linker and no headers.
 
 extern void *dlopen(const char *, int);
 extern void *dlsym(void *, const char *);
@@ -14,6 +15,7 @@ typedef function (*address_of)(void *, const char *);
 typedef int (*create_device)(void *, const void *, const void *, void **);
 typedef int (*queue_submit)(void *, unsigned, const void *, unsigned long);
 typedef int (*allocate_memory)(void *, const void *, const void *, void *);
+typedef void (*dispatch)(void *, unsigned, unsigned, unsigned);
 
 typedef struct { // VkMemoryAllocateInfo
   int type;
@@ -28,7 +30,9 @@ static address_of real_device_address;
 static create_device real_create;
 static queue_submit real_submit;
 static allocate_memory real_allocate;
+static dispatch real_dispatch;
 static int is_lost;
+static unsigned dispatches;
 
 static void *driver(const char *name) { return dlsym(dlopen(getenv("FAILING_DRIVER_REAL"), now), name); }
 
@@ -48,10 +52,16 @@ static int allocate(void *device, const void *info, const void *allocator, void 
   return real_allocate(device, info, allocator, memory);
 }
 
+static void compute(void *commands, unsigned x, unsigned y, unsigned z) {
+  if (++dispatches % 7 == 0 && access(getenv("FAILING_DRIVER_WRONG"), 0) == 0) return;
+  real_dispatch(commands, x, y, z);
+}
+
 static function ours(const char *name, function real) {
   if (strcmp(name, "vkCreateDevice") == 0) return real_create = (create_device)real, (function)create;
   if (strcmp(name, "vkQueueSubmit") == 0) return real_submit = (queue_submit)real, (function)submit;
   if (strcmp(name, "vkAllocateMemory") == 0) return real_allocate = (allocate_memory)real, (function)allocate;
+  if (strcmp(name, "vkCmdDispatch") == 0) return real_dispatch = (dispatch)real, (function)compute;
   return real;
 }
 

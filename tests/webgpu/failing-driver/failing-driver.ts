@@ -10,6 +10,7 @@ export type FailingDriver = {
   lose(): void;
   readonly isLost: () => boolean; // whether the loss has happened
   setFull(isFull: boolean): void;
+  setWrong(isWrong: boolean): void;
   remove(): void;
 };
 
@@ -32,7 +33,10 @@ export function makeFailingDriver(): FailingDriver | { readonly reason: string }
     own,
     JSON.stringify({ file_format_version: "1.0.0", ICD: { ...real, library_path: library } }),
   );
-  const [lose, full] = [join(directory, "lose"), join(directory, "full")];
+  const fileOf = (name: string) => join(directory, name);
+  const [lose, full, wrong] = [fileOf("lose"), fileOf("full"), fileOf("wrong")];
+  const setFile = (path: string, isThere: boolean) =>
+    isThere ? writeFileSync(path, "") : rmSync(path, { force: true });
   return {
     environment: {
       VK_ICD_FILENAMES: own,
@@ -43,10 +47,12 @@ export function makeFailingDriver(): FailingDriver | { readonly reason: string }
         : real.library_path,
       FAILING_DRIVER_LOSE: lose,
       FAILING_DRIVER_FULL: full,
+      FAILING_DRIVER_WRONG: wrong,
     },
     lose: () => writeFileSync(lose, ""),
     isLost: () => !existsSync(lose),
-    setFull: (isFull) => (isFull ? writeFileSync(full, "") : rmSync(full, { force: true })),
+    setFull: (isFull) => setFile(full, isFull),
+    setWrong: (isWrong) => setFile(wrong, isWrong),
     remove: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
