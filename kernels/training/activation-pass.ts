@@ -95,6 +95,7 @@ export class ActivationPass {
     const outputs = await session.run({
       ...(await weights.layer(layer, [])).feeds,
       ...feeds.adapter([]),
+      ...feeds.ranks([]),
       ...feeds.window(layer, window, { layout, state }),
     });
     const keyWidth = config.kvHeads * config.headDim;

@@ -52,7 +52,7 @@ type AddTo = (graph: DifferentiableGraph, before: string | null) => string;
 
 export type ProductOptions = { readonly transA?: 1; readonly transB?: 1; readonly alpha?: number };
 type NormShape = { readonly width: number; readonly columns: number; readonly epsilon: number };
-type LowRankInputs = { readonly a: string; readonly b: string; readonly scale: string };
+type LowRankInputs = { readonly a: string; readonly scale: string };
 
 export class DifferentiableGraph {
   readonly builder = new GraphBuilder();
@@ -137,29 +137,61 @@ export class DifferentiableGraph {
     );
   }
 
-  /** (x aᵀ) scale, with a [rank, in], scale [1]: what `addLowRank` takes. Its gradient goes no further than there. */
-  readLowRank(x: Value, { a, scale }: Pick<LowRankInputs, "a" | "scale">): Value {
-    return this.value(() => this.node("Mul", [this.matmul(x.name, a, { transB: 1 }), scale]));
+  /**
+   * (x aᵀ) scale of modules that read the same x, with a [rank, in], scale [1]: what `addLowRank` takes. Several share
+   * their products by x: those of one rank alone run at half the speed.
+   * @param ranks name of their ranks, int64 [modules]
+   * @param onGradients receives what writes a's gradients
+   */
+  readLowRank(
+    x: Value,
+    { modules, ranks }: { readonly modules: readonly LowRankInputs[]; readonly ranks: string },
+    onGradients: (write: () => string[]) => void,
+  ): Value[] {
+    const isOne = modules.length === 1;
+    const joined = (names: readonly string[], axis: 0 | 1) =>
+      isOne ? names[0]! : this.node("Concat", names, { attributes: { axis } });
+    const cut = (name: string, axis: 0 | 1) =>
+      isOne
+        ? [name]
+        : this.builder.node("Split", [name, ranks], { outputs: modules.length, attributes: { axis } });
+    const all = this.value(() =>
+      joined(
+        modules.map(({ a }) => a),
+        0,
+      ),
+    );
+    let parts: string[] | null = null;
+    const reads = modules.map(({ scale }, index) =>
+      this.value(() => {
+        parts ??= cut(this.matmul(x.name, all.name, { transB: 1 }), 1);
+        return this.node("Mul", [parts[index]!, scale]);
+      }),
+    );
+    // Called only when all of them have gradients: the layer adds every one of them to something.
+    this.operation(reads, (gradients) => {
+      const scaled = gradients.map((gradient, index) => this.node("Mul", [gradient!, modules[index]!.scale]));
+      const gradient = joined(scaled, 1);
+      onGradients(() => cut(this.matmul(gradient, x.name, { transA: 1 }), 0));
+      x.addGradientProduct(gradient, all.name);
+    });
+    return reads;
   }
 
   /**
-   * y + (x aᵀ) scale b, with a [rank, in], b [rank, out], scale [1].
-   * @param onGradient receives the names of a's and b's gradients
+   * y + read b, with b [rank, out].
+   * @param onGradient receives what writes b's gradient
    */
   addLowRank(
-    { x, y, read }: { readonly x: Value; readonly y: Value; readonly read: Value },
-    { a, b, scale }: LowRankInputs,
-    onGradient: (gradients: { readonly a: string; readonly b: string }) => void,
+    y: Value,
+    { read, b }: { readonly read: Value; readonly b: string },
+    onGradient: (write: () => string) => void,
   ): Value {
     return this.differentiable(
       () => this.node("Gemm", [read.name, b, y.name]),
       (gradient) => {
-        const readGradient = this.node("Mul", [this.matmul(gradient, b, { transB: 1 }), scale]);
-        onGradient({
-          a: this.matmul(readGradient, x.name, { transA: 1 }),
-          b: this.matmul(read.name, gradient, { transA: 1 }),
-        });
-        x.addGradientProduct(readGradient, a);
+        onGradient(() => this.matmul(read.name, gradient, { transA: 1 }));
+        read.addGradient(this.matmul(gradient, b, { transB: 1 }));
         y.addGradient(gradient);
       },
     );

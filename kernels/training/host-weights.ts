@@ -25,7 +25,7 @@ export class HostWeights implements FrozenWeights {
   }
 
   async layer(index: number, deltas: readonly SparseDelta[]): Promise<FedLayer> {
-    const values = this.#prepared.layer(index);
+    const values = await this.#prepared.layer(index);
     const feeds: Feeds = {};
     for (const [name, data] of values) {
       feeds[layerInputs.weight(name)] = floatTensor(data, weightDims(this.layout, index, name));
@@ -35,7 +35,7 @@ export class HostWeights implements FrozenWeights {
   }
 
   async headRows(firstRow: number, count: number): Promise<HeadRows> {
-    const { rows } = this.#prepared.headSlice(firstRow, count);
+    const { rows } = await this.#prepared.headSlice(firstRow, count);
     const width = this.layout.head.columns;
     return {
       firstRow,
@@ -49,8 +49,8 @@ export class HostWeights implements FrozenWeights {
     this.#prepared.keepWidened(bytes);
   }
 
-  close(): void {
-    this.#prepared.close();
+  async close(): Promise<void> {
+    await this.#prepared.close();
   }
 }
 

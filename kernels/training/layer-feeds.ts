@@ -5,7 +5,7 @@ import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
 import { type Feeds, floatTensor, indexTensor, int32Tensor } from "../session.ts";
 import type { AttentionTiles } from "./attention-tiles.ts";
-import { layerInputs } from "./layer-names.ts";
+import { layerInputs, readTogether } from "./layer-names.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
 import type { TokenLayout, TokenRange } from "./token-layout.ts";
 
@@ -65,6 +65,17 @@ export class LayerFeeds {
   /** Projections without a module get one rank of zeros. */
   adapter(modules: readonly TrainedModule[]): Feeds {
     return Object.assign({}, this.#absent, ...modules.map(moduleFeeds));
+  }
+
+  /** Of the same adapter. */
+  ranks(modules: readonly TrainedModule[]): Feeds {
+    const rankOf = (projection: Projection) =>
+      modules.find((module) => module.projection === projection)?.rank ?? 1;
+    const rows = Object.values(readTogether).map((together) => [
+      layerInputs.ranks(together),
+      indexTensor(together.map(rankOf), [together.length]),
+    ]);
+    return Object.fromEntries(rows);
   }
 }
 

@@ -16,6 +16,7 @@ import {
   layerOutputs,
   type MatrixName,
   readName,
+  readTogether,
 } from "./layer-names.ts";
 import { attention, gated, type RotaryNames, rotate, type TileNames } from "./layer-operations.ts";
 
@@ -28,17 +29,17 @@ export type LayerShape = {
   readonly newGraph: () => DifferentiableGraph;
 };
 
-/** Floats per token that a layer keeps under each name, without "v" and what adapters read. */
+/** Floats per token that a layer keeps under each name, without keys, values and what adapters read. */
 export function keptWidths({ config, layer }: Pick<LayerShape, "config" | "layer">): Map<KeptName, number> {
   const { q, k, gate, up } = adapterTargets(config).shapes;
   const { hiddenSize } = config;
   const widths: [KeptName, number][] = [
     ["q", q.out],
-    ["k", k.out],
     ["attended", hiddenSize],
     ["gate", gate.out],
     ["up", up.out],
   ];
+  if (layer.keyNorm !== null) widths.push(["k", k.out]);
   if (layer.attentionOutputNorm !== null) widths.push(["o", hiddenSize]);
   if (layer.mlpOutputNorm !== null) widths.push(["down", hiddenSize]);
   return new Map(widths);
@@ -77,7 +78,8 @@ export function buildBackwardLayer(shape: LayerShape): Uint8Array {
   const { config } = shape;
   const keyWidth = config.kvHeads * config.headDim;
   const { hidden, output, keys, values, past } = writer.layer();
-  const given = [...keptWidths(shape), ...readWidths, ["v", keyWidth] as const];
+  const keyValues = (["keys", "v"] as const).map((name) => [name, keyWidth] as const);
+  const given = [...keptWidths(shape), ...readWidths, ...keyValues];
   for (const [name, width] of shape.keep ? given : []) {
     writer.kept.get(name)!.given(writer.input(layerInputs.kept(name), ["S", width]));
   }
@@ -90,7 +92,11 @@ export function buildBackwardLayer(shape: LayerShape): Uint8Array {
   gradient(hidden, layerOutputs.hiddenGradient, config.hiddenSize);
   gradient(past.keys, layerOutputs.pastKeysGradient, keyWidth);
   gradient(past.values, layerOutputs.pastValuesGradient, keyWidth);
-  for (const [name, { node, width }] of writer.adapterGradients) writer.output(node, name, ["r", width]);
+  // Nodes that nothing reads run last-written first, each right behind what it reads: so the first of these to be known
+  // are written last.
+  for (const { name, write, width } of writer.adapterGradients.toReversed()) {
+    writer.output(write(), name, ["r", width]);
+  }
   for (const [matrix, { x, gradient }] of shape.factors === true ? writer.factors : []) {
     const byFeature = (tokens: string) => writer.graph.transpose(tokens, [1, 0]);
     writer.output(byFeature(x.name), layerOutputs.readBy(matrix), ["in", "S"]);
@@ -101,11 +107,13 @@ export function buildBackwardLayer(shape: LayerShape): Uint8Array {
 
 type NormName = Extract<LayerWeight, `${string}Norm`>;
 type LinearSite = Exclude<MatrixName, "qkv">;
+type Reads = ReadonlyMap<Projection, Value>;
+type AdapterGradient = { readonly name: string; readonly write: () => string; readonly width: number };
 
 class LayerWriter {
   readonly graph: DifferentiableGraph;
   readonly kept = new Map<KeptName, Value>();
-  readonly adapterGradients = new Map<string, { readonly node: string; readonly width: number }>();
+  readonly adapterGradients: AdapterGradient[] = []; // as they can be written
   readonly read = new Map<MatrixName, Value>();
   readonly factors = new Map<MatrixName, { readonly x: Value; readonly gradient: string }>();
   readonly #config: ModelConfig;
@@ -163,7 +171,11 @@ class LayerWriter {
     const attended = graph.add(hidden, this.#norm(this.#linear(context, "o"), "attentionOutputNorm"));
     this.kept.set("attended", attended);
     const normed = this.#norm(attended, "mlpNorm");
-    const inputs = { gate: this.#linear(normed, "gate"), up: this.#linear(normed, "up") };
+    const reads = this.#reads(normed, readTogether.mlp);
+    const inputs = {
+      gate: this.#adapted(this.#frozen(normed, "gate"), reads, "gate"),
+      up: this.#adapted(this.#frozen(normed, "up"), reads, "up"),
+    };
     const inner = gated(graph, inputs, activation);
     const output = graph.add(attended, this.#norm(this.#linear(inner, "down"), "mlpOutputNorm"));
     return { hidden, output, ...rest };
@@ -173,6 +185,7 @@ class LayerWriter {
     const { graph } = this;
     const { heads, kvHeads, headDim } = this.#config;
     const { shapes } = adapterTargets(this.#config);
+    const reads = this.#reads(normed, readTogether.attention);
     const fused = this.#frozen(normed, "qkv");
     const [q, k, v] = graph.splitColumns(fused, [shapes.q.out, shapes.k.out, shapes.v.out]);
     const rotated = (x: Value, norm: "queryNorm" | "keyNorm", count: number) =>
@@ -182,9 +195,9 @@ class LayerWriter {
         headDim,
         dimensions: this.#dimensions,
       });
-    const queries = rotated(this.#adapted(q!, normed, "q"), "queryNorm", heads);
-    const keys = rotated(this.#adapted(k!, normed, "k"), "keyNorm", kvHeads);
-    const values = this.#adapted(v!, normed, "v");
+    const queries = rotated(this.#adapted(q!, reads, "q"), "queryNorm", heads);
+    const keys = rotated(this.#adapted(k!, reads, "k"), "keyNorm", kvHeads);
+    const values = this.#adapted(v!, reads, "v");
     const split = graph.builder.input(layerInputs.keySplit, "int64", [2]);
     const all = {
       keys: this.#afterPast(keys, layerInputs.pastKeys, split),
@@ -192,6 +205,7 @@ class LayerWriter {
     };
     const seen = { keys: all.keys.joined, values: all.values.joined };
     const context = attention(graph, { queries, ...seen, tiles: this.#tiles }, this.#config);
+    this.kept.set("keys", keys);
     return { context, keys, values, past: { keys: all.keys.past, values: all.values.past } };
   }
 
@@ -214,8 +228,10 @@ class LayerWriter {
     return { past, joined };
   }
 
+  /** What it reads goes first: going back, its part of x's gradient is then added to the larger one. */
   #linear(x: Value, site: LinearSite): Value {
-    return this.#adapted(this.#frozen(x, site), x, site);
+    const reads = this.#reads(x, [site]);
+    return this.#adapted(this.#frozen(x, site), reads, site);
   }
 
   #frozen(x: Value, matrix: MatrixName): Value {
@@ -225,19 +241,38 @@ class LayerWriter {
     return y;
   }
 
-  #adapted(y: Value, x: Value, projection: Projection): Value {
-    const { in: inWidth, out } = adapterTargets(this.#config).shapes[projection];
-    const rank = rankOf(projection);
-    const inputs = {
-      a: this.input(layerInputs.a(projection), [rank, inWidth]),
-      b: this.input(layerInputs.b(projection), [rank, out]),
+  /** What the projections' modules read of x. */
+  #reads(x: Value, together: readonly Projection[]): Reads {
+    const { shapes } = adapterTargets(this.#config);
+    const modules = together.map((projection) => ({
+      a: this.input(layerInputs.a(projection), [rankOf(projection), shapes[projection].in]),
       scale: this.input(layerInputs.scale(projection), [1]),
-    };
-    const read = this.graph.readLowRank(x, inputs);
-    this.kept.set(readName(projection), read);
-    const sum = this.graph.addLowRank({ x, y, read }, inputs, ({ a, b }) => {
-      this.adapterGradients.set(layerOutputs.aGradient(projection), { node: a, width: inWidth });
-      this.adapterGradients.set(layerOutputs.bGradient(projection), { node: b, width: out });
+    }));
+    const isOne = together.length === 1;
+    const ranks = isOne
+      ? ""
+      : this.graph.builder.input(layerInputs.ranks(together), "int64", [together.length]);
+    const values = this.graph.readLowRank(x, { modules, ranks }, (write) => {
+      let names: string[] | null = null;
+      for (const [index, projection] of together.entries()) {
+        const writeOne = () => {
+          names ??= write();
+          return names[index]!;
+        };
+        const name = layerOutputs.aGradient(projection);
+        this.adapterGradients.push({ name, write: writeOne, width: shapes[projection].in });
+      }
+    });
+    const reads = new Map(together.map((projection, index) => [projection, values[index]!]));
+    for (const [projection, read] of reads) this.kept.set(readName(projection), read);
+    return reads;
+  }
+
+  #adapted(y: Value, reads: Reads, projection: Projection): Value {
+    const { out } = adapterTargets(this.#config).shapes[projection];
+    const b = this.input(layerInputs.b(projection), [rankOf(projection), out]);
+    const sum = this.graph.addLowRank(y, { read: reads.get(projection)!, b }, (write) => {
+      this.adapterGradients.push({ name: layerOutputs.bGradient(projection), write, width: out });
     });
     this.kept.set(projection, sum);
     return sum;

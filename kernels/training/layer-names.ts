@@ -11,6 +11,12 @@ export type LayerWeight = keyof PreparedLayer;
 export const matrixNames = ["qkv", "o", "gate", "up", "down"] as const satisfies readonly LayerWeight[];
 export type MatrixName = (typeof matrixNames)[number];
 
+/** Projections of the same input, whose modules read it together. */
+export const readTogether = { attention: ["q", "k", "v"], mlp: ["gate", "up"] } as const satisfies Record<
+  string,
+  readonly Projection[]
+>;
+
 export const layerInputs = {
   hidden: "hidden", // [S, hidden]
   cos: "cos", // [S, rotated / 2]
@@ -28,6 +34,7 @@ export const layerInputs = {
   a: (projection: Projection) => `${projection}.a`, // [rank, in]
   b: (projection: Projection) => `${projection}.b`, // [rank, out]
   scale: (projection: Projection) => `${projection}.scale`, // [1]
+  ranks: (together: readonly Projection[]) => `${together.join("_")}.ranks`, // of each
   // Of the loss, by what the layer gave:
   outputGradient: "output.gradient", // [S, hidden]
   keysGradient: "keys.gradient", // [S, K D], from later tokens
@@ -36,10 +43,11 @@ export const layerInputs = {
 } as const;
 
 /**
- * Results of linear maps, adapter included, that need not be recomputed if they are kept: "attended" is the residual
- * behind attention. "v" is what is kept anyway, as values. "o" and "down" matter only where a norm follows them.
+ * Results that need not be recomputed if they are kept: of linear maps, adapter included, "keys" behind norm and
+ * rotation, "attended", the residual behind attention. "keys" and "v" are kept anyway. "k", "o" and "down" matter only
+ * where a norm follows them.
  */
-const keptResults = ["q", "k", "v", "o", "attended", "gate", "up", "down"] as const;
+const keptResults = ["q", "k", "keys", "v", "o", "attended", "gate", "up", "down"] as const;
 
 /** What the adapter makes of a projection's input by its first matrix, [S, rank]: kept where results are. */
 export const readName = (projection: Projection) => `${projection}.read` as const;

@@ -1,7 +1,8 @@
 // Reads a base's prepared weights as float32, one layer or one slice of the output head at a time. What is read is what
 // serves. As many layers as the memory for it holds stay, and behind them the head; the others share the memory of one.
 
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, openSync, read, readSync } from "node:fs";
+import { promisify } from "node:util";
 import {
   encodingBits,
   type PreparedLayer,
@@ -12,6 +13,11 @@ import {
 import { blocksPerRow, packedRowBytes } from "../prepare/quantize-blocks.ts";
 import { dequantizeRows, type QuantizedRows } from "./dequantize-rows.ts";
 import type { LayerWeight } from "./layer-names.ts";
+
+const readAsync = promisify(read);
+
+/** Below this a second thread is not worth waking. */
+const sharedReadBytes = 2 ** 20;
 
 export type LayerValues = ReadonlyMap<LayerWeight, Float32Array>;
 
@@ -30,6 +36,7 @@ export class PreparedWeights {
   readonly #stayingHead = new Map<string, HeadSlice>(); // by rows
   #head: HeadSlice = { firstRow: -1, rows: new Float32Array(0) };
   #packed = new Uint8Array(0);
+  #reading: Promise<unknown> = Promise.resolve();
 
   /** @param widenedBytes for layers, and then the head, that stay widened */
   constructor(layout: PreparedLayout, dataPath: string, widenedBytes: number) {
@@ -50,26 +57,26 @@ export class PreparedWeights {
     for (const index of this.#staying.keys()) if (index >= this.#stayingLayers) this.#staying.delete(index);
   }
 
-  /** Valid until another layer is asked for. */
-  layer(index: number): LayerValues {
+  /** Valid until another layer is asked for, which nobody may before it is there. */
+  async layer(index: number): Promise<LayerValues> {
     const staying = this.#staying.get(index);
     if (staying !== undefined) return staying;
     if (index < this.#stayingLayers) {
       const values = emptyLayer(this.layout.layers[index]!);
-      this.#readLayer(index, values);
+      await this.#readLayer(index, values);
       this.#staying.set(index, values);
       return values;
     }
     if (index !== this.#sharedIndex) {
       this.#sharedIndex = -1; // a read that fails leaves no layer there
-      this.#readLayer(index, this.#shared);
+      await this.#readLayer(index, this.#shared);
       this.#sharedIndex = index;
     }
     return this.#shared;
   }
 
-  /** Valid until other rows of the head are asked for. */
-  headSlice(firstRow: number, count: number): HeadSlice {
+  /** Valid until other rows of the head are asked for, which nobody may before they are there. */
+  async headSlice(firstRow: number, count: number): Promise<HeadSlice> {
     const size = count * this.layout.head.columns;
     if (this.#headStays) return this.#stayingSlice(firstRow, size);
     const { firstRow: known, rows } = this.#head;
@@ -77,32 +84,49 @@ export class PreparedWeights {
     const reused =
       rows.buffer.byteLength < size * 4 ? new Float32Array(size) : new Float32Array(rows.buffer, 0, size);
     this.#head = { firstRow: -1, rows: reused };
-    this.readRows(this.layout.head, firstRow, reused);
+    await this.#readMatrix(this.layout.head, firstRow, reused);
     this.#head = { firstRow, rows: reused };
     return this.#head;
   }
 
-  #stayingSlice(firstRow: number, size: number): HeadSlice {
+  async #stayingSlice(firstRow: number, size: number): Promise<HeadSlice> {
     const key = `${firstRow} ${size}`;
     let slice = this.#stayingHead.get(key);
     if (slice === undefined) {
       slice = { firstRow, rows: new Float32Array(size) };
-      this.readRows(this.layout.head, firstRow, slice.rows);
+      await this.#readMatrix(this.layout.head, firstRow, slice.rows);
       this.#stayingHead.set(key, slice);
     }
     return slice;
   }
 
-  close(): void {
+  /** Once nothing is being read. */
+  async close(): Promise<void> {
+    await this.#reading;
     closeSync(this.#file);
   }
 
-  #readLayer(index: number, values: LayerValues): void {
+  async #readLayer(index: number, values: LayerValues): Promise<void> {
     for (const [name, part] of partsOf(this.layout.layers[index]!)) {
       const out = values.get(name)!;
       if ("length" in part) this.#read(part.data.offset, out);
-      else this.readRows(part, 0, out);
+      else await this.#readMatrix(part, 0, out);
     }
+  }
+
+  /** As `readRows`, but two threads copy what is long: it lies in the system's cache, where a read is a copy. */
+  async #readMatrix(matrix: PreparedMatrix, firstRow: number, out: Float32Array): Promise<void> {
+    if (matrix.encoding !== "float32" || out.byteLength < sharedReadBytes)
+      return this.readRows(matrix, firstRow, out);
+    const position = matrix.data.offset + firstRow * matrix.columns * 4;
+    const middle = out.length >> 1;
+    const second = out.subarray(middle);
+    const reading = readAsync(this.#file, second, 0, second.byteLength, position + 4 * middle);
+    this.#reading = reading.catch(() => {}); // whoever asked is told
+    this.#read(position, out.subarray(0, middle));
+    const { bytesRead } = await reading;
+    const whole = bytesRead >> 2; // the rest, where the system gave less than it was asked for
+    if (whole < second.length) this.#read(position + 4 * (middle + whole), second.subarray(whole));
   }
 
   vector({ length, data }: PreparedVector): Float32Array {

@@ -6,10 +6,11 @@ export type Rows = Float32Array<ArrayBuffer>; // [tokens, width]
 
 /**
  * Puts rows where they belong among all; both arrays are no longer the caller's.
+ * @param all empty where there is one window only
  * @returns the array that holds them: rows of everything stay where they are
  */
 export function withRows(all: Rows, at: number, rows: Rows): Rows {
-  const isAll = rows.length === all.length;
+  const isAll = all.length === 0 || rows.length === all.length;
   if (!isAll) all.set(rows, at);
   freeOutput(isAll ? all : rows);
   return isAll ? rows : all;

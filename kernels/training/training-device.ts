@@ -49,6 +49,6 @@ export const openHostDevice: OpenTrainingDevice = ({ config, layout, dataPath },
     headSliceRows: hostHeadSliceRows,
     adapterPlace: () => ({ put: async (feeds) => feeds, release() {} }),
     keepsResults: true,
-    close: async () => weights.close(),
+    close: () => weights.close(),
   };
 };

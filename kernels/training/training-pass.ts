@@ -126,7 +126,11 @@ export class TrainingPass {
     const { config, weights, windowTokens, headSliceRows } = this.#parts;
     for (let layer = 0; layer < config.layers; layer++) {
       const hidden = this.#hidden;
-      const rows = { output: new Float32Array(hidden.length), ...this.#newKeyValues() };
+      const isOneWindow = this.#layout.windows.length === 1;
+      const newRows = (width: number) =>
+        new Float32Array(isOneWindow ? 0 : this.#layout.tokenIds.length * width);
+      const keyWidth = this.#keyWidth;
+      const rows = { output: newRows(config.hiddenSize), keys: newRows(keyWidth), values: newRows(keyWidth) };
       for (const window of this.#layout.windows) {
         yield unitOf("forward", window, () => this.#forward(layer, window, { hidden, rows }));
       }
@@ -186,7 +190,8 @@ export class TrainingPass {
     const { modules, sparse = [], whole } = gradients;
     const wanted = [...modules, ...sparse, ...(whole?.places ?? [])].map(({ layer }) => layer);
     const first = Math.max(this.#firstKept, Math.min(layers, ...wanted));
-    const keyValues = this.#newKeyValues();
+    const size = this.#layout.tokenIds.length * this.#keyWidth;
+    const keyValues = { keys: new Float32Array(size), values: new Float32Array(size) };
     for (let layer = layers - 1; layer >= first; layer--) {
       for (const sums of Object.values(keyValues)) sums.fill(0);
       const inLayer = ({ layer: own }: { readonly layer: number }) => own === layer;
@@ -250,10 +255,14 @@ export class TrainingPass {
     const state = this.#states.get(layer)!;
     const place = `${layer} ${from}`;
     const kept = this.#kept.get(place);
+    const keyValues = {
+      [layerInputs.kept("keys")]: rows(state.keys, keyWidth),
+      [layerInputs.kept("v")]: rows(state.values, keyWidth),
+    };
     const session = await sessions.get(backwardSession(kept !== undefined, factors));
     const { [layerOutputs.hiddenGradient]: gradient, ...outputs } = await this.#runLayer(session, layer, {
       ...(await this.#layerFeeds(layer, window, state)),
-      ...(kept === undefined ? {} : { ...kept, [layerInputs.kept("v")]: rows(state.values, keyWidth) }),
+      ...(kept === undefined ? {} : { ...kept, ...keyValues }),
       [layerInputs.outputGradient]: rows(this.#hidden, config.hiddenSize),
       [layerInputs.keysGradient]: rows(keys, keyWidth),
       [layerInputs.valuesGradient]: rows(values, keyWidth),
@@ -283,7 +292,7 @@ export class TrainingPass {
     let adapter = this.#adapterFeeds.get(layer);
     if (adapter === undefined) {
       const modules = this.#modules.filter((module) => module.layer === layer);
-      adapter = await adapterPlace.put(feeds.adapter(modules));
+      adapter = { ...(await adapterPlace.put(feeds.adapter(modules))), ...feeds.ranks(modules) };
       this.#adapterFeeds.set(layer, adapter);
     }
     return { ...adapter, ...feeds.window(layer, window, { layout: this.#layout, state }) };
@@ -291,11 +300,6 @@ export class TrainingPass {
 
   get #keyWidth(): number {
     return this.#parts.config.kvHeads * this.#parts.config.headDim;
-  }
-
-  #newKeyValues(): Record<"keys" | "values", Rows> {
-    const size = this.#layout.tokenIds.length * this.#keyWidth;
-    return { keys: new Float32Array(size), values: new Float32Array(size) };
   }
 }
 
