@@ -5,7 +5,7 @@
 import { type AdapterTargets, projections } from "../kernels/adapter.ts";
 
 /** Of a job that says nothing of it, as far as base and memory allow. */
-export const defaultWindowTokens = 512;
+export const defaultWindowTokens = 256;
 
 /** 80 ms at 100 GFLOPS, about what two cores of a server do. */
 const unitFlops = 8e9;
