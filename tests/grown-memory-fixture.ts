@@ -28,6 +28,7 @@ export async function grownAndStated(
     cacheDirectory: temporaryCache(),
     encoding: "float32",
     threads: 1,
+    plainGraphBytes: 0, // so that the prompt that warms up runs in the session that probes run in
     onProgress: () => undefined,
   });
   const targets = adapterTargets(base.config);
@@ -48,7 +49,7 @@ export async function grownAndStated(
     peak = Math.max(peak, process.memoryUsage().rss);
   }
   await kernel.close();
-  await base.session.close();
+  await base.close();
   const grown = peak - before;
   const stated = trainingMemory(start.spec, { targets, longestTokens: tokens }).bytes;
   const mebibytes = (size: number) => Math.round(size / 2 ** 20);
