@@ -88,7 +88,7 @@ console.log(
     date: new Date().toISOString().slice(0, 10),
   }),
 );
-await base.session.close();
+await base.close();
 
 type Rows = { readonly runner: CpuRunner; readonly ids: readonly string[]; slowestMs: number };
 

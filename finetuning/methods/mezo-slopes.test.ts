@@ -74,7 +74,7 @@ async function slopes(encoding: "float32" | "int8" | "int4") {
     measured.push((up!.loss - down!.loss) / (2 * epsilon));
   }
   await kernel.close();
-  await base.session.close();
+  await base.close();
   return { measured, expected };
 }
 

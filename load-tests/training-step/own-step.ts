@@ -34,7 +34,7 @@ const base = await openBaseModel({
   threads,
   onProgress: () => undefined,
 });
-await base.session.close(); // of the serving session: a training step does not need it
+await base.close(); // of the serving session: a training step does not need it
 const targets = adapterTargets(base.config);
 const windowTokens = Math.min(shape.windowTokens, largestWindow(targets));
 const kernel = await TrainingKernel.open(base, { threads, windowTokens });
