@@ -1,5 +1,6 @@
 // Cotenant as a person would start it, from the checkout that is measured.
 
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Contestant } from "../contestant.ts";
 import { launch } from "../launch.ts";
@@ -19,6 +20,7 @@ export const cotenant: Contestant = {
       cache: join(prefix, "cotenant-cache"),
       "log-level": "warn",
     };
+    rmSync(flags.data, { recursive: true, force: true }); // another release's data would be refused
     const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value]);
     const { url, stop } = await launch({
       command: (port) => [process.execPath, "server/cotenant.js", "serve", "--port", String(port), ...args],
