@@ -16,7 +16,7 @@ export type BaseMemoryOptions = {
   readonly encoding: MatrixEncoding;
   readonly maxRows: number;
   readonly maxContext: number; // tokens
-  readonly plainGraphBytes?: number;
+  readonly plainGraphBytes?: number | undefined;
 };
 
 export type BaseMemory = {

@@ -23,7 +23,7 @@ export type BaseModelOptions = {
   readonly encoding: MatrixEncoding;
   readonly threads: number; // 0 = all cores
   /** Matrices of at most so many bytes are in memory twice, for a session without adapters. */
-  readonly plainGraphBytes?: number;
+  readonly plainGraphBytes?: number | undefined;
   readonly onProgress: (stage: string, done: number, total: number) => void;
   readonly profilePrefix?: string; // of the session's profile; the plain one's begins with `plainProfile` of it
 };

@@ -44,7 +44,7 @@ async function serve(options: EngineOptions): Promise<void> {
       cacheDirectory,
       encoding: quantize === "none" ? "float32" : quantize,
       threads,
-      ...(plainGraphBytes === undefined ? {} : { plainGraphBytes }),
+      plainGraphBytes,
       onProgress: throttled((stage, done, total) => post({ type: "progress", stage, done, total })),
     },
     maxRows,

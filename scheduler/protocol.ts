@@ -20,7 +20,7 @@ export type EngineOptions = {
   readonly maxRows: number;
   readonly maxContext: number; // tokens; 0 = what the checkpoint allows, at most 8192
   readonly threads: number; // 0 = all cores
-  readonly plainGraphBytes?: number; // of the base's matrices, up to which a second session serves it without adapters
+  readonly plainGraphBytes?: number | undefined; // of the base's matrices, up to which a second session serves it without adapters
   readonly scheduling: SchedulingOptions;
 };
 

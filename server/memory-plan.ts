@@ -77,7 +77,7 @@ export function planServerMemory(options: ServeOptions): MemoryPlan {
     encoding: options.quantize === "none" ? "float32" : options.quantize,
     maxRows: options.maxRows,
     maxContext,
-    ...(options.plainGraphBytes === undefined ? {} : { plainGraphBytes: options.plainGraphBytes }),
+    plainGraphBytes: options.plainGraphBytes,
   } as const;
   const gpu = triesWebgpu(options.device) ? gpuMemory(served) : null;
   const hostServes = options.device !== "webgpu"; // `auto` falls back

@@ -42,7 +42,7 @@ export type ServeOptions = {
   readonly maxRows: number;
   readonly maxContext: number; // tokens; 0 = what the checkpoint allows, at most 8192
   readonly threads: number; // 0 = all cores
-  readonly plainGraphBytes?: number; // of the base's matrices, up to which a second session serves it without adapters
+  readonly plainGraphBytes?: number | undefined; // of the base's matrices, up to which a second session serves it without adapters
   readonly hostCacheBytes: number | null; // of decoded adapters in memory; null = a quarter of it, or what is left
   readonly loraDirectory: string | null; // of adapters that the admin listener may load by path
   readonly scheduling: SchedulingOptions;

@@ -258,10 +258,12 @@ export class CpuRunner implements ModelRunner {
     const { vocabSize } = this.#base.config;
     const past = kv.row.length;
     const session = this.#sessionFor([adapterVersion]);
+    const adapter = this.#adapterOf(adapterVersion);
+    const counts = { tokens: this.#pairs.count(tokens), wanted: this.#pairs.count(wanted.length) };
     const { outputs } = await this.#run(session, {
       ...(session === this.#base.plainSession
         ? {}
-        : this.#prefillAdapters(adapterVersion, { tokens, wanted: wanted.length })),
+        : prefillAdapterFeeds({ adapter, ...counts }, this.#targets, this.#base.features)),
       ...this.#feeds.shapes(1, tokens, past),
       ...this.#feeds.past(this.#kv.compact(kv), 1, past),
       ...this.#feeds.rotary([{ position: past, count: tokens, length: promptLength }]),
@@ -274,18 +276,6 @@ export class CpuRunner implements ModelRunner {
     this.#append(kv, keyValues, tokens);
     const data = this.#lend(outputs[outputNames.logits]!);
     return { logits: { count: wanted.length, vocabSize, data }, keyValues };
-  }
-
-  #prefillAdapters(
-    version: string | null,
-    { tokens, wanted }: { readonly tokens: number; readonly wanted: number },
-  ): Feeds {
-    const counts = { tokens: this.#pairs.count(tokens), wanted: this.#pairs.count(wanted) };
-    return prefillAdapterFeeds(
-      { adapter: this.#adapterOf(version), ...counts },
-      this.#targets,
-      this.#base.features,
-    );
   }
 
   async #runGroup({ arena, sequences }: KvGroup, session: Session, feeds: Feeds): Promise<Float32Array> {

@@ -22,7 +22,7 @@ export function openBase(setting: BenchSetting, profilePrefix?: string): Promise
     cacheDirectory: setting.cache,
     encoding: setting.quantize === "none" ? "float32" : setting.quantize,
     threads: setting.threads,
-    ...(setting.plainGraphBytes === undefined ? {} : { plainGraphBytes: setting.plainGraphBytes }),
+    plainGraphBytes: setting.plainGraphBytes,
     onProgress: () => undefined,
     ...(profilePrefix === undefined ? {} : { profilePrefix }),
   });

@@ -10,7 +10,7 @@ export type BenchSetting = {
   readonly cache: string; // of prepared weights
   readonly quantize: Quantization;
   readonly threads: number; // 0 = all cores
-  readonly plainGraphBytes?: number; // as the server's option
+  readonly plainGraphBytes?: number | undefined; // as the server's option
   readonly rows: number;
   readonly adapters: number; // row i uses adapter i mod adapters; 0 = base alone
   readonly rank: number;

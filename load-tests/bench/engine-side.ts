@@ -2,10 +2,15 @@
 
 import type { Engine } from "../../scheduler/engine.ts";
 import { startEngine } from "../../scheduler/engine-client.ts";
+import type { EngineOptions } from "../../scheduler/protocol.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { adaptersOf, type BenchSetting, type Round, requestOf } from "./bench-setting.ts";
 
-export async function openEngine(setting: BenchSetting): Promise<Engine> {
+/** @param changes of the options that follow from the setting */
+export async function openEngine(
+  setting: BenchSetting,
+  changes: Partial<EngineOptions> = {},
+): Promise<Engine> {
   const engine = await startEngine(
     {
       modelDirectory: setting.model,
@@ -15,8 +20,9 @@ export async function openEngine(setting: BenchSetting): Promise<Engine> {
       maxRows: setting.rows,
       maxContext: 0,
       threads: setting.threads,
-      ...(setting.plainGraphBytes === undefined ? {} : { plainGraphBytes: setting.plainGraphBytes }),
+      plainGraphBytes: setting.plainGraphBytes,
       scheduling: { ...defaultScheduling, prefixCacheBytes: 0 }, // rounds repeat their prompts
+      ...changes,
     },
     () => undefined,
   );

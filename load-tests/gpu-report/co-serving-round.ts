@@ -4,11 +4,10 @@
 import type { JobStart } from "../../finetuning/job.ts";
 import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { type AdapterTargets, projections } from "../../kernels/adapter.ts";
-import type { Engine } from "../../scheduler/engine.ts";
-import { startEngine } from "../../scheduler/engine-client.ts";
 import type { EngineOptions } from "../../scheduler/protocol.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
-import { adaptersOf, type BenchSetting, requestOf } from "../bench/bench-setting.ts";
+import { type BenchSetting, requestOf } from "../bench/bench-setting.ts";
+import { openEngine } from "../bench/engine-side.ts";
 import { Random } from "../load/random.ts";
 import { Summary } from "../load/summary.ts";
 import { median, type ReportPlan } from "./report-plan.ts";
@@ -38,11 +37,20 @@ export async function coServingRound(
 ): Promise<CoServingRound | { readonly reason: string }> {
   const { rows, output, requestsPerClient, requests, rounds, ttftMs, tpotMs } = plan.coServing;
   const setting = settingOf(options, plan);
-  const engine = await openEngine(setting, plan);
+  const engine = await openEngine(setting, {
+    device: "webgpu",
+    maxContext: setting.past + setting.steps,
+    scheduling: {
+      ...defaultScheduling,
+      prefixCacheBytes: 0,
+      ttftTargetMs: ttftMs,
+      tpotTargetMs: tpotMs,
+      trainingMemoryBytes: Number.MAX_SAFE_INTEGER, // what does not fit on the device says so itself
+    },
+  });
   const { targets, untrainable } = engine.model;
   try {
     if (untrainable !== null) return { reason: untrainable };
-    for (const [version, adapter] of adaptersOf(setting, targets)) await engine.addAdapter(version, adapter);
     const serving = new ServingLoad(engine, (index) => requestOf(setting, index, output));
     await serving.closed(rows, 1); // the first one compiles
     const capacity = await serving.closed(rows, requestsPerClient);
@@ -86,27 +94,6 @@ function settingOf(
   const adapters = { adapters: rows, rank, projections };
   const work = { rows, past: prompt, steps: output, threads: 0 };
   return { model: modelDirectory, cache: cacheDirectory, quantize, ...work, ...adapters };
-}
-
-function openEngine(setting: BenchSetting, { coServing }: ReportPlan): Promise<Engine> {
-  const { model, cache, quantize, rows, past, steps, threads } = setting;
-  const options: EngineOptions = {
-    modelDirectory: model,
-    cacheDirectory: cache,
-    device: "webgpu",
-    quantize,
-    maxRows: rows,
-    maxContext: past + steps,
-    threads,
-    scheduling: {
-      ...defaultScheduling,
-      prefixCacheBytes: 0,
-      ttftTargetMs: coServing.ttftMs,
-      tpotTargetMs: coServing.tpotMs,
-      trainingMemoryBytes: Number.MAX_SAFE_INTEGER, // what does not fit on the device says so itself
-    },
-  };
-  return startEngine(options, () => undefined);
 }
 
 /** LoRA on all projections; of each sequence the later half is scored. */

@@ -18,6 +18,7 @@ type Cases = {
 const adapterNumber = ({ model }: Asked) => Number(model.split("-")[1]);
 const broken = { error: "500 internal_error" };
 const slow = { waitMs: 5000 };
+const oneFails: Fault = { answer: ({ number }) => (number === 5 ? broken : {}), check: /failed/ };
 /** Each adapter is asked twice: the first time from disk. */
 const cold = (extraMs: number) => (asked: Asked) =>
   asked.isAskedAgain ? {} : { isFromDisk: true, waitMs: 40 + extraMs };
@@ -25,7 +26,7 @@ const cold = (extraMs: number) => (asked: Asked) =>
 const cases: Record<ScenarioName, Cases> = {
   steady: {
     faults: {
-      "one request fails": { answer: ({ number }) => (number === 5 ? broken : {}), check: /failed/ },
+      "one request fails": oneFails,
       "one in ten waits long": {
         answer: ({ number }) => (number % 10 === 0 ? slow : {}),
         check: /within the SLO/,
@@ -34,7 +35,7 @@ const cases: Record<ScenarioName, Cases> = {
   },
   bursty: {
     faults: {
-      "one request fails": { answer: ({ number }) => (number === 5 ? broken : {}), check: /failed/ },
+      "one request fails": oneFails,
       "a third waits long": {
         answer: ({ number }) => (number % 3 === 0 ? slow : {}),
         check: /within the SLO/,
