@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { restartWithLargePages } from "./large-pages.js";
+import { restartWithTunedMalloc } from "./glibc-malloc.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const inCheckout = existsSync(join(root, "server", "main.ts"));
@@ -19,10 +19,10 @@ if (!inCheckout) {
     console.error(`cotenant needs Node ${oldestForCompiled} or newer, and this is ${process.version}.`);
     process.exit(1);
   }
-  restartWithLargePages(process.argv.slice(1));
+  restartWithTunedMalloc(process.argv.slice(1));
   await import("../dist/server/main.js");
 } else if (process.features.typescript) {
-  restartWithLargePages(process.argv.slice(1));
+  restartWithTunedMalloc(process.argv.slice(1));
   await import("./main.ts");
 } else {
   runOnOwnNode();

@@ -36,8 +36,8 @@ const shape: StepShape = {
 };
 const dtype = commandLine.string("dtype", "float32");
 const steps = commandLine.whole("steps", 7);
-const largePages = join(import.meta.dirname, "../../server/large-pages.js"); // as the server starts itself
-const own = new Side(process.execPath, [largePages, join(import.meta.dirname, "own-step.ts")], {
+const tunedMalloc = join(import.meta.dirname, "../../server/glibc-malloc.js"); // as the server starts itself
+const own = new Side(process.execPath, [tunedMalloc, join(import.meta.dirname, "own-step.ts")], {
   ...shape,
   memoryBytes: commandLine.whole("memory-mib", defaultScheduling.trainingMemoryBytes / 2 ** 20) * 2 ** 20,
   windowTokens: commandLine.whole("window", defaultWindowTokens),
