@@ -69,6 +69,11 @@ function print(text: string): number {
   return 0;
 }
 
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit(); // whoever read it has seen enough: cotenant --help | head
+});
+
 try {
   process.exitCode = await run(process.argv.slice(2));
 } catch (error) {

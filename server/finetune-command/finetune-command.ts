@@ -2,6 +2,7 @@
 // take, the trained model's name or, with --detach, the job's id; everything for people goes to stderr.
 
 import { stat } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { CotenantError } from "../../kernels/errors.ts";
 import { curlLine } from "../curl-line.ts";
 import { UsageError } from "../options/errors.ts";
@@ -20,6 +21,7 @@ export type FinetuneTerminal = {
 };
 
 const interruptedStatus = 130;
+const retryMs = 500;
 
 /** Returns the exit status. Throws UsageError, and CotenantError with the server's words. */
 export async function finetuneCommand(
@@ -84,7 +86,7 @@ async function createJob(
 ): Promise<Job> {
   const paths = validationFile === null ? [file] : [file, validationFile];
   const sizes = await Promise.all(paths.map(sizeOf));
-  const model = base ?? (await client.baseName(interrupted));
+  const servedBase = await whenReady(() => client.baseName(interrupted), { people, interrupted });
   await using uploaded = new AsyncDisposableStack();
   const ids: string[] = [];
   for (const [index, path] of paths.entries()) {
@@ -96,9 +98,30 @@ async function createJob(
   interrupted.throwIfAborted();
   const [training_file, validation_file] = ids;
   // Not to be interrupted: nobody would know whether there is a job.
-  const job = await client.createJob({ model, training_file, validation_file, ...request });
+  const job = await client.createJob({
+    model: base ?? servedBase,
+    training_file,
+    validation_file,
+    ...request,
+  });
   uploaded.move();
   return job;
+}
+
+/** A server that is still loading its model is waited for. */
+async function whenReady<T>(
+  ask: () => Promise<T>,
+  { people, interrupted }: Pick<FinetuneTerminal, "people" | "interrupted">,
+): Promise<T> {
+  for (let isFirst = true; ; isFirst = false) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof ServerError && error.code === "not_ready")) throw error;
+      if (isFirst) people.write(`Waiting: ${error.message}\n`);
+    }
+    await delay(retryMs, undefined, { signal: interrupted });
+  }
 }
 
 async function sizeOf(path: string): Promise<number> {

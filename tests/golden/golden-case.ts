@@ -102,7 +102,8 @@ export function distance(one: ArrayLike<number>, other: ArrayLike<number>): numb
   let worst = 0;
   for (let i = 0; i < one.length; i++) {
     const difference = Math.abs(one[i]! - other[i]!);
-    if (!(difference <= worst)) worst = difference; // NaN counts as a difference
+    if (Number.isNaN(difference)) return difference;
+    worst = Math.max(worst, difference);
   }
   return worst;
 }

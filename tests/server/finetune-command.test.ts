@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -117,6 +119,32 @@ suite("cotenant finetune", () => {
 
     const followed = await run("--follow", id);
     assert.deepEqual([followed.status, followed.printed], [0, printed]);
+  });
+
+  test("waits for a server that is still loading, and says so once", async () => {
+    const failures = ["not_ready", "not_ready", "invalid_api_key"]; // a load that lasts for two answers
+    const loading = createServer((_, response) => {
+      const code = failures.shift();
+      response.writeHead(code === "not_ready" ? 503 : 401, { "content-type": "application/json" });
+      response.end(JSON.stringify({ error: { code, message: "weights 1/30" } }));
+    }).listen(0, "127.0.0.1");
+    cleanups.push(() => loading.close());
+    await once(loading, "listening");
+    const { port } = loading.address() as AddressInfo;
+    let said = "";
+    const flags = ["--file", file, "--server", `http://127.0.0.1:${port}`];
+    const run = finetuneCommand(
+      flags,
+      {},
+      {
+        result: { write: () => true },
+        people: { write: (text: string) => (said += text) },
+        interrupted: new AbortController().signal,
+      },
+    );
+    await assert.rejects(run, { code: "invalid_api_key" });
+    assert.equal(said, "Waiting: weights 1/30\n");
+    assert.deepEqual(failures, []);
   });
 
   test("what the server refuses is said in its words, and the uploaded files are gone", async () => {
