@@ -17,16 +17,15 @@ import type {
 } from "../model-runner.ts";
 import { type Feeds, freeOutput, type Session } from "../session.ts";
 import { SiteAdapter } from "../site-adapter.ts";
-import { AdapterBank, slotLoadCounter } from "./adapter-bank.ts";
-import { decodeAdapterFeeds, prefillAdapterFeeds } from "./adapter-feeds.ts";
+import { prefillAdapterFeeds } from "./adapter-feeds.ts";
 import { bytesPerToken } from "./kv-arena.ts";
-import { indexes, KvFeeds, wantedTokens } from "./kv-feeds.ts";
+import { KvFeeds, wantedTokens } from "./kv-feeds.ts";
 import { type KvGroup, type KvSequence, KvStore } from "./kv-store.ts";
 import { PrefixCache, type PrefixPlace, prefixBlockTokens } from "./prefix-cache.ts";
 import { lengthMatters } from "./prefix-scaling.ts";
 import { RunCost } from "./row-groups-cost.ts";
 import { type GroupLogits, LogitGatherer } from "./row-groups-logits.ts";
-import { assignSlots } from "./slot-sharing.ts";
+import { StableDecodeFeeds } from "./stable-decode-feeds.ts";
 import { TokenPairs } from "./token-pairs.ts";
 import { VirtualTokens } from "./virtual-tokens.ts";
 
@@ -66,8 +65,7 @@ export class CpuRunner implements ModelRunner {
   readonly #cost: RunCost;
   readonly #prefixes: PrefixCache;
   readonly #gatherer: LogitGatherer;
-  readonly #banks: AdapterBank[] = []; // one for each group of rows
-  readonly #slotLoadTimes = slotLoadCounter();
+  readonly #stableFeeds: StableDecodeFeeds;
   readonly #neededFeatures = new Set<GraphFeature>(); // of all adapters so far; the graph grows before the next run
   readonly #adapters = new Map<string, SiteAdapter>();
   readonly #virtual = new Map<string, VirtualTokens>();
@@ -75,7 +73,6 @@ export class CpuRunner implements ModelRunner {
   readonly #sequences = new Map<SequenceId, Sequence>();
   #lentLogits: Float32Array<ArrayBuffer>[] = []; // the caller's until its next call
   #sessionMs = 0; // of its own runs: probes share the session
-  #stableFeeds = new Map<number, { readonly key: string; readonly feeds: Feeds }>(); // by capacity
 
   /** @throws KvMemoryError `kv_budget_too_small` */
   constructor(base: BaseModel, options: CpuRunnerOptions) {
@@ -92,6 +89,13 @@ export class CpuRunner implements ModelRunner {
     this.#cost = new RunCost(tokenBytes);
     this.#prefixes = new PrefixCache(options.maxPrefixBytes ?? 0);
     this.#gatherer = new LogitGatherer(base.config.vocabSize);
+    this.#stableFeeds = new StableDecodeFeeds({
+      base,
+      targets: this.#targets,
+      adapters: this.#adapters,
+      feeds: this.#feeds,
+      pairs: this.#pairs,
+    });
   }
 
   addAdapter(version: string, adapter: DecodedAdapter): void {
@@ -104,7 +108,7 @@ export class CpuRunner implements ModelRunner {
   }
 
   removeAdapter(version: string): void {
-    for (const bank of this.#banks) bank.release(version, this.#adapters);
+    this.#stableFeeds.release(version);
     this.#prefixes.dropVersion(version);
     this.#adapters.delete(version);
     this.#virtual.delete(version);
@@ -192,20 +196,16 @@ export class CpuRunner implements ModelRunner {
       sequences.map(({ kv }) => kv),
       this.#cost.current,
     );
-    for (const bank of this.#banks.slice(groups.length)) bank.hold([], this.#adapters);
-    for (const capacity of this.#stableFeeds.keys()) {
-      if (groups.every(({ arena }) => arena.capacity !== capacity)) this.#stableFeeds.delete(capacity);
-    }
+    this.#stableFeeds.keep(groups);
     const parts: GroupLogits[] = [];
     for (const [index, group] of groups.entries()) {
       const members = group.sequences.map((kv) => sequences.findIndex((sequence) => sequence.kv === kv));
       const rows = members.map((entry) => ({ ...sequences[entry]!, tokenId: entries[entry]!.tokenId }));
-      // Into the stable ones, which are hundreds: the next step overwrites what is its own.
-      const feeds = Object.assign(
-        this.#stableDecodeFeeds(index, group, rows),
-        this.#decodeFeeds(group, rows),
-      );
-      const session = this.#sessionFor(rows.map(({ adapterVersion }) => adapterVersion));
+      const versions = rows.map(({ adapterVersion }) => adapterVersion);
+      const session = this.#sessionFor(versions);
+      const isPlain = session === this.#base.plainSession;
+      const stable = this.#stableFeeds.of({ index, group, versions, isPlain });
+      const feeds = Object.assign(stable, this.#decodeFeeds(group, rows)); // the next step overwrites what is this one's
       parts.push({ entries: members, logits: await this.#runGroup(group, session, feeds) });
     }
     const data = this.#gatherer.gather(parts, entries.length);
@@ -222,10 +222,7 @@ export class CpuRunner implements ModelRunner {
       prefixQueriedTokens: this.#prefixes.queriedTokens,
       prefixHitTokens: this.#prefixes.hitTokens,
       prefixBytes: this.#prefixes.bytes,
-      residentAdapters: [...new Set(this.#banks.flatMap((bank) => bank.versions))],
-      slotLoadTimes: this.#slotLoadTimes.durations,
-      slotLoads: this.#banks.reduce((sum, bank) => sum + bank.loads, 0),
-      slotEvictions: this.#banks.reduce((sum, bank) => sum + bank.unloads, 0),
+      ...this.#stableFeeds.stats(),
     };
   }
 
@@ -316,36 +313,6 @@ export class CpuRunner implements ModelRunner {
 
   #takeLogitsBack(): void {
     for (const logits of this.#lentLogits.splice(0)) freeOutput(logits);
-  }
-
-  /** Inputs that stay the same from one decode step to the next until rows, slots or memory change. */
-  #stableDecodeFeeds(groupIndex: number, { arena }: KvGroup, sequences: readonly Sequence[]): Feeds {
-    const rows = sequences.length;
-    const versions = sequences.map((sequence) => sequence.adapterVersion);
-    this.#banks[groupIndex] ??= new AdapterBank(this.#targets, this.#slotLoadTimes);
-    const bank = this.#banks[groupIndex];
-    const assignment = assignSlots(versions);
-    bank.hold(
-      assignment.readers.map((reader) => reader.copy),
-      this.#adapters,
-    );
-    const { features, plainSession } = this.#base;
-    const isPlain = this.#sessionFor(versions) === plainSession;
-    const state = [rows, arena.generation, groupIndex, bank.generation, features.size];
-    const key = `${state.join(" ")} ${JSON.stringify(assignment)}`;
-    const known = this.#stableFeeds.get(arena.capacity);
-    if (known?.key === key) return known.feeds;
-    const rowAdapters = versions.map((version) => this.#adapterOf(version));
-    const adapters = { bank, rowAdapters, tokens: this.#pairs.count(rows), ...assignment };
-    const feeds: Feeds = {
-      ...(isPlain ? {} : decodeAdapterFeeds(adapters, features)),
-      ...this.#feeds.shapes(rows, 1, arena.capacity),
-      ...this.#feeds.past(arena.firstRows(rows), rows, arena.capacity),
-      ...this.#pairs.shapes(rows),
-      ...this.#pairs.wanted(indexes(rows)),
-    };
-    this.#stableFeeds.set(arena.capacity, { key, feeds });
-    return feeds;
   }
 
   #decodeFeeds({ arena }: KvGroup, rows: readonly DecodeRow[]): Feeds {
