@@ -9,7 +9,7 @@ import { hasPlainGraph, matrixBytes } from "./base-memory.ts";
 import { fingerprintCheckpoint } from "./checkpoint/fingerprint.ts";
 import { openCheckpointWeights } from "./checkpoint/weights.ts";
 import { Embeddings } from "./embeddings.ts";
-import { CheckpointError } from "./errors.ts";
+import { CheckpointError, CotenantError } from "./errors.ts";
 import { buildForwardGraph } from "./forward-graph.ts";
 import { type ModelConfig, RawConfig } from "./model-config.ts";
 import { familyOf } from "./models/index.ts";
@@ -39,6 +39,9 @@ export class BaseModel {
   readonly dataPath: string; // of the prepared weights
   /** Of the graph without adapters, whose nodes cost a small base up to a third of a step in which nobody has one. */
   readonly plainSession: Session | null;
+  /** Rejected where the graph could not be built anew: without a session nothing can be computed any more. */
+  readonly failure: Promise<never>;
+  readonly #fail: (reason: unknown) => void;
   readonly #openSession: (features: GraphFeatures) => Promise<Session>;
   #features: GraphFeatures = new Set();
   #session: Session;
@@ -53,6 +56,10 @@ export class BaseModel {
     this.#openSession = parts.openSession;
     this.#session = session;
     this.plainSession = plainSession;
+    const { promise, reject } = Promise.withResolvers<never>();
+    promise.catch(() => {}); // not everybody who opens a base waits for its end
+    this.failure = promise;
+    this.#fail = reject;
   }
 
   static async open(parts: BaseModelParts): Promise<BaseModel> {
@@ -81,8 +88,19 @@ export class BaseModel {
   async offer(features: GraphFeatures): Promise<void> {
     if ([...features].every((feature) => this.#features.has(feature))) return;
     const grown = new Set([...this.#features, ...features]);
-    await this.#session.close();
-    this.#session = await this.#openSession(grown);
+    try {
+      await this.#session.close();
+      this.#session = await this.#openSession(grown);
+    } catch (cause) {
+      const lacking = [...grown].join(", ");
+      const error = new CotenantError(
+        "graph_not_opened",
+        `the base's graph could not be opened anew for adapters with ${lacking}: ${cause instanceof Error ? cause.message : cause}; free memory, or look whether --cache is still there`,
+        { cause },
+      );
+      this.#fail(error);
+      throw error;
+    }
     this.#features = grown;
   }
 }

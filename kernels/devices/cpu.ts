@@ -26,7 +26,7 @@ export const openCpu: OpenDevice = async ({ model, maxRows, maxContext, maxKvByt
     openKernel: () => TrainingKernel.open(base, { threads }),
     probes: () => probes,
   };
-  return { base, runner, training, failure: new Promise(() => {}) };
+  return { base, runner, training, failure: base.failure };
 };
 
 /**

@@ -2,9 +2,12 @@
 // nothing that was promised is lost.
 
 import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { writeSafetensors } from "../../kernels/checkpoint/write-safetensors.ts";
 import { watchEngineThreads } from "./engine-threads.ts";
 import { readEvents, tinyDirectory } from "./scripted-app.ts";
 import { startTiny, type TinyServer, tinyName } from "./start-tiny.ts";
@@ -133,6 +136,35 @@ test("kills at random moments: who tries again is served, and each answer is who
   assert.deepEqual([...codes], ["engine_restarting"]);
   assert.ok(outcomes.cut >= kills);
   assert.equal(threads.started(), kills + 1);
+});
+
+test("the prepared weights vanish before the graph has to grow: the next engine prepares them again", async () => {
+  await using files = new AsyncDisposableStack();
+  const folder = await mkdtemp(join(tmpdir(), "cotenant-chaos-"));
+  files.defer(() => rm(folder, { recursive: true }));
+  const cacheDirectory = join(folder, "cache");
+  const adapter = join(folder, "adapters", "scaling"); // a kind that the first graph has no nodes for
+  await mkdir(adapter, { recursive: true });
+  const config = { peft_type: "IA3", target_modules: ["down_proj"], feedforward_modules: ["down_proj"] };
+  await writeFile(join(adapter, "adapter_config.json"), JSON.stringify(config));
+  const scale = new Float32Array(704).fill(1.5);
+  writeSafetensors(join(adapter, "adapter_model.safetensors"), [
+    {
+      name: "base_model.model.model.layers.0.mlp.down_proj.ia3_l",
+      dtype: "F32",
+      shape: [1, scale.length],
+      pieces: () => [scale],
+    },
+  ]);
+  const restartLimits = { failures: 3, windowMs: 60_000, firstDelayMs: 10 };
+  const adaptersDirectory = join(folder, "adapters");
+  await using server = await startTiny({ adaptersDirectory, cacheDirectory, restartLimits });
+  await rm(cacheDirectory, { recursive: true });
+  const refused = await post(server, { model: "scaling", max_tokens: 1 });
+  assert.equal(refused.status, 503);
+  assert.equal(((await refused.json()) as Failure).error.code, "engine_restarting");
+  await until("the next engine", async () => (await readyStatus(server)) === 200);
+  assert.notEqual(await textOf(server, "scaling"), await textOf(server, tinyName));
 });
 
 test("engines that die again and again: the server says what to do and ends", async () => {
