@@ -34,11 +34,14 @@ export class LiftedCounters<Key> {
     this.values.set(key, this.valueOf(key) + cost);
   }
 
-  /** Drops counters that the next lift would overwrite anyway. */
-  forgetIdle(): void {
+  /**
+   * Drops counters that the next lift would overwrite anyway.
+   * @param isServed whether a party that does not wait is being served: its counter may yet rise above the lift
+   */
+  forgetIdle(isServed: (key: Key) => boolean = () => false): void {
     const floor = this.#waiting.size === 0 ? this.#lastServed : this.#leastWaiting();
     for (const [key, value] of this.values) {
-      if (value <= floor && !this.#waiting.has(key)) this.values.delete(key);
+      if (value <= floor && !this.#waiting.has(key) && !isServed(key)) this.values.delete(key);
     }
   }
 

@@ -63,6 +63,31 @@ test("a tenant's adapters have counters of their own, which go when its last seq
   assert.deepEqual(byAdapter(), [["c", 0]]);
 });
 
+test("a tenant that never idles keeps no counter of adapters that it has left", () => {
+  const counters = new ServiceCounters();
+  counters.arrive(party("one", "stays"));
+  for (let index = 0; index < 100; index++) {
+    const passing = party("one", `composition ${index}`);
+    counters.arrive(passing);
+    counters.charge(party("one", "stays"), output(1));
+    counters.stopWaiting(passing);
+    counters.leave(passing);
+  }
+  assert.deepEqual([...counters.snapshot().get("one")!.servedByAdapter], [["stays", 200]]);
+});
+
+test("who is being served keeps its counter, however low, when others leave", () => {
+  const counters = new ServiceCounters();
+  for (const id of ["served", "waiting", "leaving"]) counters.arrive(party(id));
+  counters.charge(party("waiting"), output(50));
+  counters.charge(party("served"), output(10));
+  counters.stopWaiting(party("served"));
+  counters.stopWaiting(party("leaving"));
+  counters.leave(party("leaving"));
+  counters.charge(party("served"), output(100));
+  assert.equal(served(counters, "served"), 220);
+});
+
 test("two tenants that always wait are served alike whatever their requests cost; weights split the service", () => {
   const counters = new ServiceCounters();
   const tenants = [party("small"), party("large"), party("double", null, 2)];
