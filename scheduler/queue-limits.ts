@@ -36,9 +36,12 @@ export function queueRefusal(
     const { queued, rowsLeft } = afterRows(before, freeRows);
     return queued >= limit && membersOf(request).length > rowsLeft;
   };
+  // How many of others wait is nobody's business.
   if (isFull(waiting, limits.maxQueue)) return refused("the server's queue is full", waiting, queue);
   const own = waiting.filter((other) => other.request.tenant.id === request.tenant.id);
-  if (isFull(own, limits.maxQueuePerTenant)) return refused("your queue is full", waiting, queue);
+  if (isFull(own, limits.maxQueuePerTenant)) {
+    return refused(`your queue is full (${own.length} requests wait)`, waiting, queue);
+  }
   return null;
 }
 
@@ -56,7 +59,7 @@ type Queue = { readonly limits: QueueLimits; readonly forecast: QueueForecast };
 
 function refused(problem: string, waiting: readonly Sequence[], queue: Queue): Refusal {
   const retryAfterMs = retryAfter(waiting, queue);
-  const message = `${problem}: ${waiting.length} requests wait for ${queue.limits.maxRows} rows; send it again in ${Math.ceil(retryAfterMs / 1000)} s`;
+  const message = `${problem}; send it again in ${Math.ceil(retryAfterMs / 1000)} s`;
   return { code: "queue_full", message, retryAfterMs };
 }
 

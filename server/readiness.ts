@@ -8,7 +8,7 @@ import { EngineRestartingError, NotReadyError } from "./errors.ts";
 export type ReadinessState<Serving> =
   | { readonly name: "loading"; readonly progress: Progress | null }
   | { readonly name: "ready"; readonly serving: Serving }
-  | { readonly name: "restarting"; readonly reason: string; readonly retryAfterMs: number } // the engine died
+  | { readonly name: "restarting"; readonly retryAfterMs: number } // the engine died
   | { readonly name: "closing" }
   | { readonly name: "failed"; readonly reason: string };
 
@@ -52,7 +52,7 @@ export class Readiness<Serving> {
           ? "loading"
           : `loading: ${state.progress.stage} ${state.progress.done}/${state.progress.total}`;
       case "restarting":
-        return `restarting the engine, which failed: ${state.reason}`;
+        return "restarting the engine, which failed; the log says why";
       case "closing":
         return "closing: only what has begun is answered";
       case "failed":

@@ -10,7 +10,7 @@ export function watchEngine({ readiness, logger }: Pick<ServerContext, "readines
       logger.error({ err: error }, "the engine failed and is started again");
       const { name } = readiness.state;
       if (name !== "ready" && name !== "restarting") return;
-      readiness.transition({ name: "restarting", reason: reasonOf(error), retryAfterMs });
+      readiness.transition({ name: "restarting", retryAfterMs });
     },
     onUp({ deviceNote }: Engine["model"]) {
       logger.info({ device: deviceNote }, "the engine is back");

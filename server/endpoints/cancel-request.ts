@@ -11,7 +11,7 @@ export const cancelRequest = plainEndpoint({
   access: "inference",
   listener: "main",
   summary:
-    "Cancel a request of yours by the id of its answer; its stream ends with the error request_cancelled",
+    "Cancel a request of yours, by the id of its answer or by the x-request-id that you sent with it; it ends with the error request_cancelled",
   request: { params: z.object({ id: z.string() }) },
   responses: { 200: jsonResponse("It ends now.", cancelled) },
   async handle({ tenant, parameter }, { requests }) {

@@ -25,7 +25,7 @@ const message = z.strictObject({
   ...neutralMessageFields,
   role: z.enum(["system", "developer", "user", "assistant"]),
   content: z.union([wellFormedText, boundedList(textPart, maximumParts)]),
-  name: wellFormedText.optional(),
+  name: wellFormedText.nullish(),
 });
 
 /** Shared with /tokenize, which shows what a conversation becomes. */

@@ -22,5 +22,5 @@ export function conversationTokenIds(
 /** Text parts are joined by line breaks, as vLLM does for templates that expect a string. */
 function chatMessage({ role, content, name }: Conversation["messages"][number]): ChatMessage {
   const joined = typeof content === "string" ? content : content.map(({ text }) => text).join("\n");
-  return name === undefined ? { role, content: joined } : { role, content: joined, name };
+  return name === undefined || name === null ? { role, content: joined } : { role, content: joined, name };
 }

@@ -97,7 +97,7 @@ export function prepareGeneration(
     promptTokens,
     pieces: context.requests.track(
       charged(completionTokens.watch(pieces), charge, { limits: context.limits, usage }),
-      { id: answerId, tenantId: tenant.id, cancelling },
+      { id: answerId, headerId: record.id, tenantId: tenant.id, cancelling },
     ),
     withLogprobs: input.logprobs !== null,
     signal: leaving.signal,

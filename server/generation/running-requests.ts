@@ -18,6 +18,7 @@ export class RequestCancelledError extends RequestError {
 
 export type RunningRequest = {
   readonly id: string; // of the answer
+  readonly headerId: string; // x-request-id, which its sender may have chosen: no two need differ
   readonly tenantId: string;
   readonly cancelling: AbortController;
 };
@@ -35,10 +36,14 @@ export class RunningRequests {
     }
   }
 
-  /** Ends the request with RequestCancelledError. Throws RequestNotFoundError. */
+  /**
+   * Ends the tenant's request of either id with RequestCancelledError, and several where they have the same header.
+   * Throws RequestNotFoundError.
+   */
   cancel(id: string, tenantId: string): void {
-    const request = this.#byId.get(id);
-    if (request === undefined || request.tenantId !== tenantId) throw new RequestNotFoundError(id);
-    request.cancelling.abort(new RequestCancelledError());
+    const own = [...this.#byId.values()].filter((request) => request.tenantId === tenantId);
+    const named = own.filter((request) => request.id === id || request.headerId === id);
+    if (named.length === 0) throw new RequestNotFoundError(id);
+    for (const { cancelling } of named) cancelling.abort(new RequestCancelledError());
   }
 }

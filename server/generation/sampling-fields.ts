@@ -6,7 +6,7 @@ import { compositionFields } from "../composition-fields.ts";
 import { boundedList, boundedRecord, tokenIdList } from "./bounded.ts";
 import { neutralFields } from "./neutral-fields.ts";
 
-const maximumStops = 4;
+const maximumStops = 16; // OpenAI takes 4
 const maximumBiases = 1024;
 const maximumStopLength = 1024; // characters; what is held back while it may still come
 
@@ -19,6 +19,13 @@ export const wellFormedText = z
 const stopString = wellFormedText.min(1).max(maximumStopLength);
 
 const tokenIdKey = z.string().regex(/^\d{1,9}$/, "is not a token id");
+
+const wide = z
+  .number()
+  .min(-(2 ** 63))
+  .max(2 ** 63)
+  .refine(Number.isInteger, "is no whole number")
+  .openapi({ type: "integer", format: "int64" });
 
 export const samplingFields = {
   ...neutralFields,
@@ -35,7 +42,7 @@ export const samplingFields = {
   logit_bias: nullable(
     boundedRecord({ key: tokenIdKey, value: z.number().min(-100).max(100) }, maximumBiases),
   ),
-  seed: nullable(z.int()),
+  seed: nullable(wide), // beyond 2^53 as near as JSON brings it
   n: nullable(z.int().min(1).max(128)),
   stop: nullable(z.union([stopString, boundedList(stopString, maximumStops)])),
   include_stop_str_in_output: nullable(z.boolean()),

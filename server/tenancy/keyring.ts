@@ -41,7 +41,8 @@ class FileKeyring implements Keyring {
   readonly #path: string;
   readonly #logger: Logger;
   #keys: Keys;
-  #seen: string;
+  #seen: string; // what the keys are of
+  #toldProblem: string | null = null;
   #looking: Promise<void> = Promise.resolve();
   readonly #watcher: FSWatcher | null;
   readonly #timer: NodeJS.Timeout;
@@ -80,11 +81,15 @@ class FileKeyring implements Keyring {
   async #look(): Promise<void> {
     const seen = await signatureOf(this.#path);
     if (seen === this.#seen) return;
-    this.#seen = seen;
     try {
       this.#keys = indexOf(await readKeysFile(this.#path));
+      this.#seen = seen;
       this.#logger.info({ keys: this.#keys.size }, "the keys were read again");
     } catch (error) {
+      // Tried again at every look, since the disk may have failed and not the file; told once.
+      const problem = `${seen} ${error instanceof Error ? error.message : error}`;
+      if (problem === this.#toldProblem) return;
+      this.#toldProblem = problem;
       this.#logger.error({ err: error }, "the keys file was not taken over; the former keys stay");
     }
   }

@@ -13,7 +13,7 @@ test("what is stored is answered with 201, also where the engine fails right the
   const add = adapters.addToStore.bind(adapters);
   context.mock.method(adapters, "addToStore", async (addition: Parameters<typeof add>[0]) => {
     const added = await add(addition);
-    readiness.transition({ name: "restarting", reason: "it died", retryAfterMs: 1000 });
+    readiness.transition({ name: "restarting", retryAfterMs: 1000 });
     return added;
   });
   const body = formOf({ id: "mine" }, files);

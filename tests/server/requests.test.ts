@@ -44,7 +44,7 @@ const refusals: Record<string, Refusal> = {
     param: "best_of",
     code: "unsupported_parameter",
   },
-  "five stops": { body: { model: "tiny", prompt: "x", stop: ["a", "b", "c", "d", "e"] }, param: "stop" },
+  "seventeen stops": { body: { model: "tiny", prompt: "x", stop: Array(17).fill("a") }, param: "stop" },
   "an empty stop": { body: { model: "tiny", prompt: "x", stop: ["a", ""] }, param: "stop[1]" },
   "a hot temperature": { body: { model: "tiny", prompt: "x", temperature: 2.5 }, param: "temperature" },
   "a biased unknown token": {

@@ -124,6 +124,20 @@ test("DELETE /v1/requests/{id} ends a stream with request_cancelled; other tenan
   assert.equal((await cancel("one")).status, 404, "it is over");
 });
 
+test("DELETE /v1/requests/{id} takes the x-request-id that the request was sent with, before there is an answer", async () => {
+  const { app, post } = await scriptedApp(() => hangs, { keyring });
+  const named = (who: string) => ({ headers: { ...as(who).headers, "x-request-id": "mine" } });
+  const answers = ["one", "one", "two"].map((who) => post(path, body, named(who)));
+  const cancel = (who: string) => app.request("/v1/requests/mine", { method: "DELETE", ...as(who) });
+  while ((await cancel("one")).status === 404) await new Promise((wake) => setTimeout(wake, 5));
+  const codes = await Promise.all(
+    answers.slice(0, 2).map(async (answer) => (await errorOf(await answer)).code),
+  );
+  assert.deepEqual(codes, ["request_cancelled", "request_cancelled"]);
+  assert.equal((await cancel("two")).status, 200, "the other tenant's goes on until its own word");
+  assert.equal((await errorOf(await answers[2]!)).code, "request_cancelled");
+});
+
 test("cached prompt tokens are in the usage, of each prompt once, and no chunk shows them", async () => {
   const script: Script = async function* () {
     yield { type: "cached", tokens: 128 };
