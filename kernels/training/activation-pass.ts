@@ -87,19 +87,24 @@ export class ActivationPass {
   async #forward(
     layer: number,
     window: TokenRange,
-    batch: { readonly layout: TokenLayout; readonly state: LayerState; readonly into: LayerMoments | null },
+    batch: {
+      readonly layout: TokenLayout;
+      readonly state: LayerState; // with the hidden rows of all windows
+      readonly into: LayerMoments | null;
+    },
   ): Promise<void> {
     const { layout, state, into } = batch;
     const { config, feeds, sessions, weights } = this.#parts;
+    const hidden = state.hidden.subarray(window.from * config.hiddenSize, window.to * config.hiddenSize);
     const session = await sessions.get(into === null ? "forward" : "moments");
     const outputs = await session.run({
       ...(await weights.layer(layer, [])).feeds,
       ...feeds.adapter([]),
       ...feeds.ranks([]),
-      ...feeds.window(layer, window, { layout, state }),
+      ...feeds.window(layer, window, { layout, state: { ...state, hidden } }),
     });
     const keyWidth = config.kvHeads * config.headDim;
-    state.hidden.set(outputs[layerOutputs.output]!, window.from * config.hiddenSize);
+    hidden.set(outputs[layerOutputs.output]!);
     state.keys.set(outputs[layerOutputs.keys]!, window.from * keyWidth);
     state.values.set(outputs[layerOutputs.values]!, window.from * keyWidth);
     for (const matrix of into === null ? [] : readMatrices) {

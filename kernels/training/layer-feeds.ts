@@ -9,10 +9,10 @@ import { layerInputs, readTogether } from "./layer-names.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
 import type { TokenLayout, TokenRange } from "./token-layout.ts";
 
-/** A layer's input and the keys and values that it makes of it. */
+/** A layer's input of a window, and the keys and values that it makes of its input. */
 export type LayerState = {
-  readonly hidden: Float32Array; // [tokens, hidden]
-  readonly keys: Float32Array; // [tokens, kvHeads * headDim]
+  readonly hidden: Float32Array; // [window's tokens, hidden]
+  readonly keys: Float32Array; // [tokens, kvHeads * headDim], of all windows
   readonly values: Float32Array;
 };
 
@@ -36,10 +36,7 @@ export class LayerFeeds {
     const pastRows = (rows: Float32Array) =>
       floatTensor(rows.subarray(first * keyWidth, window.from * keyWidth), [past, keyWidth]);
     return {
-      [layerInputs.hidden]: floatTensor(
-        state.hidden.subarray(window.from * hiddenSize, window.to * hiddenSize),
-        [count, hiddenSize],
-      ),
+      [layerInputs.hidden]: floatTensor(state.hidden, [count, hiddenSize]),
       [layerInputs.cos]: floatTensor(cos, [count, half]),
       [layerInputs.sin]: floatTensor(sin, [count, half]),
       ...this.#attention(layout.attention(layer, window)),

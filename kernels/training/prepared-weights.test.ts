@@ -74,6 +74,29 @@ test("long and short reads give what the file holds, whether weights stay or not
   }
 });
 
+test("what stays is not read again: layers first, then as much of the head as there is room for", async () => {
+  const matrixBytes = 4 * rows * columns;
+  await withWeights(2 * matrixBytes + 8 * columns, async (weights, path) => {
+    const layers = [await weights.layer(0), await weights.layer(1)];
+    const slices = [await weights.headSlice(0, 1), await weights.headSlice(1, 1)];
+    await weights.headSlice(2, 1);
+    writeFileSync(path, new Float32Array(3 * rows * columns));
+    for (const index of [0, 1]) assert.equal(await weights.layer(index), layers[index]);
+    for (const index of [0, 1])
+      assertPlaces((await weights.headSlice(index, 1)).rows, (2 * rows + index) * columns);
+    assert.deepEqual(
+      slices.map(({ firstRow }) => firstRow),
+      [0, 1],
+    );
+    await weights.headSlice(3, 1);
+    assert.ok((await weights.headSlice(2, 1)).rows.every((value) => value === 0));
+    weights.keepWidened(matrixBytes);
+    assert.ok((await weights.headSlice(0, 1)).rows.every((value) => value === 0));
+    assert.equal(await weights.layer(0), layers[0]);
+    assert.ok((await weights.layer(1)).get("qkv")!.every((value) => value === 0));
+  });
+});
+
 test("a file that ends too early is an error, in either half of a long read", async () => {
   await withWeights(0, async (weights, path) => {
     for (const kept of [0.9, 0.3]) {

@@ -1,10 +1,12 @@
 // Reads a base's prepared weights as float32, one layer or one slice of the output head at a time. What is read is what
-// serves. As many layers as the memory for it holds stay, and behind them the head; the others share the memory of one.
+// serves. As many layers as the memory for it holds stay, then slices of the head; the others share the memory of one.
 
 import { closeSync, openSync, read, readSync } from "node:fs";
 import { promisify } from "node:util";
+import { float16ToFloat32 } from "../checkpoint/float16.ts";
 import {
   encodingBits,
+  isQuantized,
   type PreparedLayer,
   type PreparedLayout,
   type PreparedMatrix,
@@ -32,13 +34,13 @@ export class PreparedWeights {
   readonly #staying = new Map<number, LayerValues>();
   readonly #shared: Map<LayerWeight, Float32Array>;
   #sharedIndex = -1; // the layer in `#shared`
-  #headStays = false;
+  #stayingHeadBytes = 0;
   readonly #stayingHead = new Map<string, HeadSlice>(); // by rows
   #head: HeadSlice = { firstRow: -1, rows: new Float32Array(0) };
   #packed = new Uint8Array(0);
   #reading: Promise<unknown> = Promise.resolve();
 
-  /** @param widenedBytes for layers, and then the head, that stay widened */
+  /** @param widenedBytes for layers, and then slices of the head, that stay widened */
   constructor(layout: PreparedLayout, dataPath: string, widenedBytes: number) {
     this.layout = layout;
     this.#file = openSync(dataPath, "r");
@@ -50,10 +52,9 @@ export class PreparedWeights {
   /** Layers beyond what fits are let go. */
   keepWidened(bytes: number): void {
     const layerBytes = [...this.#shared.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    this.#stayingLayers = Math.floor(bytes / layerBytes);
-    const { layers, head } = this.layout;
-    this.#headStays = bytes - layers.length * layerBytes >= 4 * head.rows * head.columns;
-    if (!this.#headStays) this.#stayingHead.clear();
+    this.#stayingLayers = Math.min(this.layout.layers.length, Math.floor(bytes / layerBytes));
+    this.#stayingHeadBytes = bytes - this.#stayingLayers * layerBytes;
+    if (sizeOf(this.#stayingHead) > this.#stayingHeadBytes) this.#stayingHead.clear();
     for (const index of this.#staying.keys()) if (index >= this.#stayingLayers) this.#staying.delete(index);
   }
 
@@ -78,7 +79,15 @@ export class PreparedWeights {
   /** Valid until other rows of the head are asked for, which nobody may before they are there. */
   async headSlice(firstRow: number, count: number): Promise<HeadSlice> {
     const size = count * this.layout.head.columns;
-    if (this.#headStays) return this.#stayingSlice(firstRow, size);
+    const key = `${firstRow} ${size}`;
+    const staying = this.#stayingHead.get(key);
+    if (staying !== undefined) return staying;
+    if (sizeOf(this.#stayingHead) + 4 * size <= this.#stayingHeadBytes) {
+      const slice = { firstRow, rows: new Float32Array(size) };
+      await this.#readMatrix(this.layout.head, firstRow, slice.rows);
+      this.#stayingHead.set(key, slice);
+      return slice;
+    }
     const { firstRow: known, rows } = this.#head;
     if (known === firstRow && rows.length === size) return this.#head;
     const reused =
@@ -87,17 +96,6 @@ export class PreparedWeights {
     await this.#readMatrix(this.layout.head, firstRow, reused);
     this.#head = { firstRow, rows: reused };
     return this.#head;
-  }
-
-  async #stayingSlice(firstRow: number, size: number): Promise<HeadSlice> {
-    const key = `${firstRow} ${size}`;
-    let slice = this.#stayingHead.get(key);
-    if (slice === undefined) {
-      slice = { firstRow, rows: new Float32Array(size) };
-      await this.#readMatrix(this.layout.head, firstRow, slice.rows);
-      this.#stayingHead.set(key, slice);
-    }
-    return slice;
   }
 
   /** Once nothing is being read. */
@@ -136,7 +134,12 @@ export class PreparedWeights {
   }
 
   readRows(matrix: PreparedMatrix, firstRow: number, out: Float32Array): void {
-    const { columns, data } = matrix;
+    const { columns, data, encoding } = matrix;
+    if (encoding === "float16") {
+      const halves = new Uint16Array(out.length);
+      this.#read(data.offset + firstRow * columns * 2, halves);
+      return float16ToFloat32(halves, out);
+    }
     const quantized = this.quantizedRows(matrix, firstRow, out.length / columns);
     if (quantized === null) this.#read(data.offset + firstRow * columns * 4, out);
     else dequantizeRows(quantized, columns, out);
@@ -145,7 +148,7 @@ export class PreparedWeights {
   /** Rows as they are stored, valid until others are asked for; null where they are not quantized. */
   quantizedRows(matrix: PreparedMatrix, firstRow: number, rows: number): QuantizedRows | null {
     const { columns, encoding, data, scales: scaleRange } = matrix;
-    if (encoding === "float32") return null;
+    if (!isQuantized(encoding)) return null;
     const bits = encodingBits[encoding];
     const rowBytes = packedRowBytes(columns, bits);
     const blocks = blocksPerRow(columns);
@@ -157,7 +160,7 @@ export class PreparedWeights {
     return { packed, scales, bits };
   }
 
-  #read(position: number, out: Float32Array | Uint8Array): void {
+  #read(position: number, out: Float32Array | Uint16Array | Uint8Array): void {
     const bytes = new Uint8Array(out.buffer, out.byteOffset, out.byteLength);
     let done = 0;
     while (done < bytes.byteLength) {
@@ -166,6 +169,10 @@ export class PreparedWeights {
       done += count;
     }
   }
+}
+
+function sizeOf(slices: ReadonlyMap<string, HeadSlice>): number {
+  return [...slices.values()].reduce((sum, { rows }) => sum + rows.byteLength, 0);
 }
 
 function emptyLayer(layer: PreparedLayer): Map<LayerWeight, Float32Array> {

@@ -95,3 +95,23 @@ test("cutting leaves nothing out", () => {
     { from: 8, to: 9 },
   ]);
 });
+
+test("tiles do not depend on which were asked for before, few and small or too large to be held", () => {
+  for (const [lengths, windowTokens] of [
+    [[5, 9, 3, 7], 6],
+    [[1200], 400],
+  ] as const) {
+    const newLayout = () =>
+      new TokenLayout(
+        config,
+        lengths.map((length) => sequenceOf(length)),
+        windowTokens,
+      );
+    const asked = newLayout();
+    for (const layer of [0, 1, 0, 1]) {
+      for (const window of asked.windows) {
+        assert.deepEqual(asked.attention(layer, window), newLayout().attention(layer, window));
+      }
+    }
+  }
+});

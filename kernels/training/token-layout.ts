@@ -14,6 +14,9 @@ export type TrainingSequence = {
 /** Tokens [from, to). */
 export type TokenRange = { readonly from: number; readonly to: number };
 
+/** Of the windows whose tiles are known; beyond it they are made anew, for each layer and window in the worst case. */
+const knownMasksBytes = 4 * 2 ** 20;
+
 export class TokenLayout {
   readonly tokenIds: readonly number[];
   /** Of all sequences, in order: the token that is scored, and `at - 1` is where its logits come from. */
@@ -21,7 +24,7 @@ export class TokenLayout {
   readonly windows: readonly TokenRange[];
   readonly #config: ModelConfig;
   readonly #start: Int32Array; // [tokens], of the token's sequence
-  #tiles: { readonly key: string; readonly tiles: AttentionTiles } | null = null; // those asked for last
+  readonly #tiles = new Map<string, AttentionTiles>(); // by window
   readonly #rotaries: readonly { readonly cos: Float32Array; readonly sin: Float32Array }[]; // [tokens, half] each
 
   /** @throws RangeError for a sequence without tokens, or with its first token scored */
@@ -88,12 +91,16 @@ export class TokenLayout {
   /** How the layer's attention of a window is cut. */
   attention(layer: number, window: TokenRange): AttentionTiles {
     const key = `${window.from} ${this.#config.layerWindow[layer]}`; // else all layers are alike
-    if (this.#tiles?.key !== key) {
+    let tiles = this.#tiles.get(key);
+    if (tiles === undefined) {
       const firstSeenBy = (token: number) => this.#firstSeenBy(layer, token);
       const pieces = this.#piecesOf(window).map((range) => ({ ...range, firstKey: firstSeenBy(range.from) }));
-      this.#tiles = { key, tiles: attentionTiles(pieces, firstSeenBy, this.#config) };
+      tiles = attentionTiles(pieces, firstSeenBy, this.#config);
+      const masks = [...this.#tiles.values(), tiles].reduce((sum, { mask }) => sum + mask.byteLength, 0);
+      if (masks > knownMasksBytes) this.#tiles.clear();
+      this.#tiles.set(key, tiles);
     }
-    return this.#tiles.tiles;
+    return tiles;
   }
 
   /** Cut where sequences end. */

@@ -16,6 +16,20 @@ export function withRows(all: Rows, at: number, rows: Rows): Rows {
   return isAll ? rows : all;
 }
 
+/** All windows' rows; they are no longer the caller's. */
+export function joined(windows: readonly Rows[]): Rows {
+  const [first] = windows;
+  if (windows.length === 1) return first!;
+  const all = new Float32Array(windows.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const rows of windows) {
+    all.set(rows, at);
+    at += rows.length;
+    freeOutput(rows);
+  }
+  return all;
+}
+
 export function addTo(sum: Float32Array | Float64Array, addend: Float32Array): void {
   for (let i = 0; i < addend.length; i++) sum[i]! += addend[i]!;
 }

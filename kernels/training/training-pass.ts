@@ -16,7 +16,7 @@ import { LayerWeightGradients } from "./layer-weight-gradients.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
 import type { SparseDelta, SparseGradient, WeightMap, WeightPlace } from "./sparse-weights.ts";
 import { cut, type TokenLayout, type TokenRange } from "./token-layout.ts";
-import { addTo, type Rows, withRows } from "./token-rows.ts";
+import { addTo, joined, type Rows, withRows } from "./token-rows.ts";
 import type { AdapterPlace, TrainingSession } from "./training-device.ts";
 import type { TrainingSessions } from "./training-sessions.ts";
 
@@ -77,10 +77,14 @@ export type SessionName =
   | "moments"
   | "product";
 
-/** What a layer gives, of all tokens. */
-type ForwardRows = Record<"output" | "keys" | "values", Rows>;
+/** Hidden states, or gradients by them, window by window as they came: [window's tokens, hidden] each. */
+type WindowRows = Rows[];
 
-type KeyValueGradients = { readonly keys: Float32Array; readonly values: Float32Array };
+/** What a trained layer keeps. */
+type KeptState = KeyValueRows & { readonly hidden: WindowRows };
+
+/** Of all tokens. */
+type KeyValueRows = { keys: Rows; values: Rows };
 
 export class TrainingPass {
   readonly #parts: OwnParts;
@@ -91,9 +95,9 @@ export class TrainingPass {
   readonly #train: boolean;
   readonly #firstKept: number; // layer; none is kept where nothing is trained
   readonly #firstKeptWhole: number; // layer from which linear maps' results are kept
-  readonly #states = new Map<number, LayerState>();
+  readonly #states = new Map<number, KeptState>();
   readonly #kept = new Map<string, Feeds>(); // of backward runs, by layer and window
-  #hidden: Rows; // [tokens, hidden]: forward, the input of the next layer; backward, the gradient there
+  #hidden: WindowRows; // forward, the input of the next layer; backward, the gradient there
   #loss: HeadLoss | null = null;
 
   constructor(parts: OwnParts, layout: TokenLayout, { modules, train, firstTrainedLayer }: PassAdapter) {
@@ -108,8 +112,11 @@ export class TrainingPass {
       : layers;
     const layerBytes = layout.tokenIds.length * parts.keptBytesPerToken;
     this.#firstKeptWhole = Math.max(this.#firstKept, layers - Math.floor(parts.keptBytes / layerBytes));
-    this.#hidden = new Float32Array(layout.tokenIds.length * hiddenSize);
-    parts.embeddings.lookup(layout.tokenIds, this.#hidden);
+    this.#hidden = layout.windows.map(({ from, to }) => {
+      const rows = new Float32Array((to - from) * hiddenSize);
+      parts.embeddings.lookup(layout.tokenIds.slice(from, to), rows);
+      return rows;
+    });
   }
 
   *forward(): Generator<TrainingUnit, void> {
@@ -127,21 +134,21 @@ export class TrainingPass {
     for (let layer = 0; layer < config.layers; layer++) {
       const hidden = this.#hidden;
       const isOneWindow = this.#layout.windows.length === 1;
-      const newRows = (width: number) =>
-        new Float32Array(isOneWindow ? 0 : this.#layout.tokenIds.length * width);
-      const keyWidth = this.#keyWidth;
-      const rows = { output: newRows(config.hiddenSize), keys: newRows(keyWidth), values: newRows(keyWidth) };
-      for (const window of this.#layout.windows) {
-        yield unitOf("forward", window, () => this.#forward(layer, window, { hidden, rows }));
+      const newRows = () => new Float32Array(isOneWindow ? 0 : this.#layout.tokenIds.length * this.#keyWidth);
+      const state = { hidden, keys: newRows(), values: newRows() };
+      this.#hidden = [];
+      for (const [index, window] of this.#layout.windows.entries()) {
+        yield unitOf("forward", window, async () => {
+          this.#hidden.push(await this.#forward(layer, index, state));
+        });
       }
-      const { output, ...keyValues } = rows;
-      this.#hidden = output;
-      if (layer >= this.#firstKept) this.#states.set(layer, { hidden, ...keyValues });
-      else for (const data of [hidden, ...Object.values(keyValues)]) freeOutput(data);
+      if (layer >= this.#firstKept) this.#states.set(layer, state);
+      else for (const data of [...hidden, state.keys, state.values]) freeOutput(data);
     }
     const norm = { weight: weights.finalNorm, epsilon: config.normEpsilon };
     const train = this.#train;
-    const loss = new HeadLoss(this.#layout.scored, { hidden: this.#hidden, norm, train });
+    const hidden = joined(this.#hidden);
+    const loss = new HeadLoss(this.#layout.scored, { hidden, norm, train });
     for (const slice of cut(config.vocabSize, headSliceRows)) {
       for (const range of cut(this.#layout.scored.length, windowTokens)) {
         yield unitOf("loss", range, async () => {
@@ -180,12 +187,14 @@ export class TrainingPass {
     if (!this.#train) throw new RangeError("the pass was opened without training");
     const loss = this.#readyLoss();
     const { config, windowTokens } = this.#parts;
-    const { layers } = config;
-    const gradient = new Float32Array(this.#hidden.length);
+    const { layers, hiddenSize } = config;
+    const gradient = new Float32Array(this.#layout.tokenIds.length * hiddenSize);
     for (const range of cut(this.#layout.scored.length, windowTokens)) {
       yield updateUnit(() => loss.addHiddenGradient(slopes, range, gradient));
     }
-    this.#hidden = gradient;
+    this.#hidden = this.#layout.windows.map(({ from, to }) =>
+      gradient.slice(from * hiddenSize, to * hiddenSize),
+    );
     this.#loss = null;
     const { modules, sparse = [], whole } = gradients;
     const wanted = [...modules, ...sparse, ...(whole?.places ?? [])].map(({ layer }) => layer);
@@ -200,9 +209,9 @@ export class TrainingPass {
         sparse: sparse.filter(inLayer),
         whole: whole?.places.filter(inLayer) ?? [],
       });
-      for (const window of this.#layout.windows.toReversed()) {
+      for (const [index, window] of [...this.#layout.windows.entries()].toReversed()) {
         yield unitOf("backward", window, async () => {
-          const outputs = await this.#backward(layer, window, { ...keyValues, factors: ofWeights.areWanted });
+          const outputs = await this.#backward(layer, index, { ...keyValues, factors: ofWeights.areWanted });
           for (const { projection, a, b } of targets) {
             addTo(a, outputs[layerOutputs.aGradient(projection)]!);
             addTo(b, outputs[layerOutputs.bGradient(projection)]!);
@@ -223,30 +232,25 @@ export class TrainingPass {
     return this.#loss;
   }
 
-  async #forward(
-    layer: number,
-    window: TokenRange,
-    { hidden, rows }: { readonly hidden: Float32Array; readonly rows: ForwardRows },
-  ): Promise<void> {
+  /** @returns the layer's output for the window */
+  async #forward(layer: number, index: number, state: KeptState): Promise<Rows> {
+    const window = this.#layout.windows[index]!;
     const keeps = layer >= this.#firstKeptWhole;
     const session = await this.#parts.sessions.get(keeps ? "forwardKeeping" : "forward");
-    const outputs = await this.#runLayer(
-      session,
-      layer,
-      await this.#layerFeeds(layer, window, { hidden, ...rows }),
-    );
+    const outputs = await this.#runLayer(session, layer, await this.#layerFeeds(layer, index, state));
     if (keeps) this.#kept.set(`${layer} ${window.from}`, keptFeeds(outputs, window.to - window.from));
-    const { hiddenSize } = this.#parts.config;
-    rows.output = withRows(rows.output, window.from * hiddenSize, outputs[layerOutputs.output]!);
-    rows.keys = withRows(rows.keys, window.from * this.#keyWidth, outputs[layerOutputs.keys]!);
-    rows.values = withRows(rows.values, window.from * this.#keyWidth, outputs[layerOutputs.values]!);
+    const at = window.from * this.#keyWidth;
+    state.keys = withRows(state.keys, at, outputs[layerOutputs.keys]!);
+    state.values = withRows(state.values, at, outputs[layerOutputs.values]!);
+    return outputs[layerOutputs.output]!;
   }
 
   async #backward(
     layer: number,
-    window: TokenRange,
-    { keys, values, factors }: KeyValueGradients & { readonly factors: boolean },
+    index: number,
+    { keys, values, factors }: KeyValueRows & { readonly factors: boolean },
   ): Promise<Record<string, Float32Array<ArrayBuffer>>> {
+    const window = this.#layout.windows[index]!;
     const { from, to } = window;
     const { config, sessions } = this.#parts;
     const keyWidth = this.#keyWidth;
@@ -261,15 +265,16 @@ export class TrainingPass {
     };
     const session = await sessions.get(backwardSession(kept !== undefined, factors));
     const { [layerOutputs.hiddenGradient]: gradient, ...outputs } = await this.#runLayer(session, layer, {
-      ...(await this.#layerFeeds(layer, window, state)),
+      ...(await this.#layerFeeds(layer, index, state)),
       ...(kept === undefined ? {} : { ...kept, ...keyValues }),
-      [layerInputs.outputGradient]: rows(this.#hidden, config.hiddenSize),
+      [layerInputs.outputGradient]: floatTensor(this.#hidden[index]!, [to - from, config.hiddenSize]),
       [layerInputs.keysGradient]: rows(keys, keyWidth),
       [layerInputs.valuesGradient]: rows(values, keyWidth),
     });
     this.#kept.delete(place);
     for (const { data } of Object.values(kept ?? {})) freeOutput(data as Float32Array<ArrayBuffer>);
-    this.#hidden = withRows(this.#hidden, from * config.hiddenSize, gradient!);
+    freeOutput(this.#hidden[index]!);
+    this.#hidden[index] = gradient!;
     const first = this.#layout.firstSeen(layer, window) * keyWidth;
     addTo(keys.subarray(first), outputs[layerOutputs.pastKeysGradient]!);
     addTo(values.subarray(first), outputs[layerOutputs.pastValuesGradient]!);
@@ -287,7 +292,7 @@ export class TrainingPass {
     }
   }
 
-  async #layerFeeds(layer: number, window: TokenRange, state: LayerState): Promise<Feeds> {
+  async #layerFeeds(layer: number, index: number, { hidden, keys, values }: KeptState): Promise<Feeds> {
     const { feeds, adapterPlace } = this.#parts;
     let adapter = this.#adapterFeeds.get(layer);
     if (adapter === undefined) {
@@ -295,6 +300,8 @@ export class TrainingPass {
       adapter = { ...(await adapterPlace.put(feeds.adapter(modules))), ...feeds.ranks(modules) };
       this.#adapterFeeds.set(layer, adapter);
     }
+    const state: LayerState = { hidden: hidden[index]!, keys, values };
+    const window = this.#layout.windows[index]!;
     return { ...adapter, ...feeds.window(layer, window, { layout: this.#layout, state }) };
   }
 
