@@ -13,7 +13,7 @@ const modelDirectory = fileURLToPath(new URL("../models/tiny", import.meta.url))
 const { config } = describeCheckpoint(modelDirectory);
 const embeddingBytes = config.vocabSize * config.hiddenSize * 2; // the checkpoint is float16
 
-for (const encoding of ["int4", "int8", "float32"] as const) {
+for (const encoding of ["int4", "int8", "float16", "float32"] as const) {
   test(`${encoding} weights are planned from the data file that will be made of them`, () => {
     const path = join(modelDirectory, "config.json");
     const raw = new RawConfig(JSON.parse(readFileSync(path, "utf8")), path);

@@ -7,8 +7,7 @@ import { bytesPerToken } from "./cpu/kv-arena.ts";
 import { prefixBlockTokens } from "./cpu/prefix-cache.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { adapterTargets, embeddingTensor } from "./model-family.ts";
-import { encodingBits, type MatrixEncoding } from "./prepare/layout.ts";
-import { blocksPerRow, packedRowBytes } from "./prepare/quantize-blocks.ts";
+import { encodedRowBytes, type MatrixEncoding } from "./prepare/layout.ts";
 
 export type BaseMemoryOptions = {
   readonly modelDirectory: string;
@@ -74,10 +73,10 @@ export function hasPlainGraph(
 
 /** Of the prepared data file, but for norms and biases. */
 export function matrixBytes({ config, encoding }: Pick<BaseMemoryOptions, "config" | "encoding">): number {
-  const rowBytes = (columns: number) =>
-    encoding === "float32"
-      ? columns * floatBytes
-      : packedRowBytes(columns, encodingBits[encoding]) + blocksPerRow(columns) * floatBytes;
+  const rowBytes = (columns: number) => {
+    const { data, scales } = encodedRowBytes(encoding, columns);
+    return data + scales;
+  };
   return adapterSites(adapterTargets(config)).reduce(
     (sum, { layers, in: columns, out }) => sum + layers * out * rowBytes(columns),
     0,

@@ -8,9 +8,10 @@ import { AdapterGraph, type GraphPlace } from "./adapter-graph.ts";
 import { type AdapterSite, adapterSites, type GraphFeatures } from "./adapter-sites.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { adapterTargets } from "./model-family.ts";
-import { GraphBuilder } from "./onnx/graph-builder.ts";
+import { elementTypes, GraphBuilder } from "./onnx/graph-builder.ts";
 import {
   encodingBits,
+  isQuantized,
   type PreparedLayer,
   type PreparedLayout,
   type PreparedMatrix,
@@ -65,7 +66,7 @@ export function buildForwardGraph({ layout, features, ...options }: ForwardGraph
  * (docs/quantization.md).
  */
 export function pairsTokens({ head }: PreparedLayout): boolean {
-  return head.encoding !== "float32";
+  return isQuantized(head.encoding);
 }
 
 export type BuilderOptions = Pick<ForwardGraphOptions, "config" | "dataFile" | "exactActivations"> & {
@@ -246,10 +247,7 @@ export class ForwardBuilder {
     const outputs = output === undefined ? 1 : [output];
     const biasName = bias === null ? null : this.#vector(bias);
     const { name, rows, columns, encoding, data, scales } = matrix;
-    if (encoding === "float32") {
-      const weight = graph.external(name, "float32", [rows, columns], data);
-      return this.floatProduct([x, weight], biasName, outputs);
-    }
+    if (!isQuantized(encoding)) return this.floatProduct([x, this.#floats(matrix)], biasName, outputs);
     const bits = encodingBits[encoding];
     const blocks = blocksPerRow(columns);
     const packed = graph.external(
@@ -264,6 +262,18 @@ export class ForwardBuilder {
       outputs,
       attributes: { K: columns, N: rows, bits, block_size: blockSize, accuracy_level: this.#accuracyLevel },
     })[0]!;
+  }
+
+  /** [rows, columns] */
+  #floats(matrix: PreparedMatrix): string {
+    const { name, rows, columns, encoding, data } = matrix;
+    if (encoding !== "float16") return this.graph.external(name, "float32", [rows, columns], data);
+    return this.graph.node("Cast", [this.halves(matrix)], { attributes: { to: elementTypes.float32 } })[0]!;
+  }
+
+  /** Weights as float16, [rows, columns]. The CPU widens them once, when it opens the graph. */
+  protected halves({ name, rows, columns, data }: PreparedMatrix): string {
+    return this.graph.external(name, "float16", [rows, columns], data);
   }
 
   /** x Wᵀ + bias, of weights that are not quantized */

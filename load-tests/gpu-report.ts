@@ -5,6 +5,8 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { findGpu } from "../kernels/devices/find-gpu.ts";
+import type { Quantization } from "../scheduler/protocol.ts";
+import { encodings } from "../scheduler/quantization.ts";
 import { CommandLine, fail } from "../scripts/command-line.ts";
 import { makeModel } from "../scripts/make-model.ts";
 import { modelShapes } from "../scripts/model-shapes.ts";
@@ -17,7 +19,7 @@ const usage = `npm run gpu-report -- [flags]
 
   --shapes LIST      of ${Object.keys(modelShapes).join(", ")} (smollm2-135m,qwen2.5-0.5b,llama-3.2-1b)
   --plan NAME        full, or smoke: a few steps, which also a software adapter does in minutes (full)
-  --quantization Q   of the base here: none, int8, int4 (int4); PEFT computes in bfloat16, or float32 on a CPU
+  --quantization Q   of the base here: none, f16, int8, int4 (int4); PEFT computes in bfloat16, or float32 on a CPU
   --python PATH      an interpreter that may have torch, transformers and peft (python3)
   --out FILE         (gpu-report.json)
   --cache-dir DIR    for models and prepared weights (under the system's temporary directory)`;
@@ -30,9 +32,8 @@ const planName = commandLine.string("plan", "full");
 if (planName !== "full" && planName !== "smoke") fail(`--plan must be full or smoke, not ${planName}`);
 const plan = planName === "full" ? fullPlan : smokePlan;
 const quantization = commandLine.string("quantization", "int4");
-if (quantization !== "none" && quantization !== "int8" && quantization !== "int4") {
-  fail(`--quantization must be none, int8 or int4, not ${quantization}`);
-}
+if (!isQuantization(quantization))
+  fail(`--quantization must be none, f16, int8 or int4, not ${quantization}`);
 const cacheDirectory = commandLine.string("cache-dir", join(tmpdir(), "cotenant-gpu-report"));
 const out = commandLine.string("out", "gpu-report.json");
 mkdirSync(cacheDirectory, { recursive: true });
@@ -45,9 +46,15 @@ for (const name of names as (keyof typeof modelShapes)[]) {
   if (!existsSync(join(modelDirectory, "model.safetensors"))) {
     makeModel({ shape: modelShapes[name], directory: modelDirectory, seed: 0 });
   }
-  const encoding = quantization === "none" ? "float32" : quantization;
   const python = commandLine.string("python", "python3");
-  shapes[name] = await shapeReport({ modelDirectory, cacheDirectory, encoding, bandwidth, python, plan });
+  shapes[name] = await shapeReport({
+    modelDirectory,
+    cacheDirectory,
+    quantize: quantization,
+    bandwidth,
+    python,
+    plan,
+  });
   print(name, shapes[name]);
 }
 const machine = {
@@ -65,7 +72,11 @@ const report = { date, command, machine, quantization, plan: { name: planName, .
 writeFileSync(out, `${JSON.stringify(report, null, 2)}\n`);
 console.log(`${machine.gpu}; ${(bandwidth / 1e9).toFixed(1)} GB/s when it copies; ${out}`);
 
-function print(name: string, { parity, decode, prefill, swapMs, ...report }: ShapeReport): void {
+function isQuantization(name: string): name is Quantization {
+  return Object.hasOwn(encodings, name);
+}
+
+function print(name: string, { parity, decode, halves, prefill, swapMs, ...report }: ShapeReport): void {
   const { training, coServing, peft, goals } = report;
   const share = (value: number) => `${(value * 100).toFixed(0)}%`;
   console.log(name);
@@ -77,6 +88,11 @@ function print(name: string, { parity, decode, prefill, swapMs, ...report }: Sha
       `  ${rows} rows, ${adapters} adapters: ${tokensPerSecond.toFixed(0)} tokens/s, ${share(bandwidthShare)} of the bandwidth, ${busBytesPerStep.toFixed(0)} bytes cross`,
     );
   }
+  console.log(
+    "reason" in halves
+      ? `  f16: ${halves.reason}`
+      : `  f16, ${halves.rows} rows without adapters: ${halves.tokensPerSecond.toFixed(0)} tokens/s`,
+  );
   console.log(
     `  prompts: ${prefill.base.toFixed(0)} tokens/s, with an adapter ${prefill.adapter.toFixed(0)}; a swap: ${swapMs.toFixed(1)} ms`,
   );

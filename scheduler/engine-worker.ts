@@ -15,6 +15,7 @@ import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import { contextFor } from "./context-length.ts";
 import { EngineLoop } from "./loop.ts";
 import type { EngineOptions, FromEngine, ServedModel, ToEngine } from "./protocol.ts";
+import { encodings } from "./quantization.ts";
 import { transfersOf } from "./transfers.ts";
 
 const port = parentPort!;
@@ -42,7 +43,7 @@ async function serve(options: EngineOptions): Promise<void> {
     model: {
       modelDirectory,
       cacheDirectory,
-      encoding: quantize === "none" ? "float32" : quantize,
+      encoding: encodings[quantize],
       threads,
       plainGraphBytes,
       onProgress: throttled((stage, done, total) => post({ type: "progress", stage, done, total })),

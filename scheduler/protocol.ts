@@ -9,7 +9,7 @@ import { type Durations, noDurations } from "../kernels/durations.ts";
 import type { SchedulingOptions } from "./scheduling-options.ts";
 
 export type Device = WantedDevice;
-export type Quantization = "int4" | "int8" | "none";
+export type Quantization = "int4" | "int8" | "f16" | "none";
 
 /** What the engine worker is started with. */
 export type EngineOptions = {

@@ -55,7 +55,7 @@ export const optionsTable = {
   adapters: optionalText({
     placeholder: "DIR",
     defaultText: "none; the embedded model has its demo adapters",
-    help: "Directory whose subfolders are PEFT adapters to serve from the start.",
+    help: "Directory whose subfolders are PEFT adapters to serve from the start; read into memory once the server is ready, as far as --host-cache-bytes has room.",
   }),
   loraDirectory: optionalText({
     placeholder: "DIR",
@@ -71,9 +71,9 @@ export const optionsTable = {
     help: "Where the model runs; auto is a GPU where one is found and computes what the CPU does, else the CPU (docs/webgpu.md).",
   }),
   quantize: choice({
-    choices: ["auto", "int4", "int8", "none"] satisfies ("auto" | Quantization)[],
+    choices: ["auto", "int4", "int8", "f16", "none"] satisfies ("auto" | Quantization)[],
     default: "auto",
-    help: "Weight precision; auto is none for the embedded model and int4 for every other.",
+    help: "Weight precision; auto is none for the embedded model and int4 for every other. f16 is for GPUs that have it (docs/webgpu.md).",
   }),
   maxRows: integer({ default: 16, min: 1, max: 1024, help: "Sequences that may run in one batch." }),
   maxContext: integer({

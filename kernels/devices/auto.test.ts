@@ -7,7 +7,7 @@ import { CotenantError } from "../errors.ts";
 import { type AutoChoice, openAuto } from "./auto.ts";
 
 const opening: OpenDevice = async () => ({}) as OpenedDevice;
-const options = {} as DeviceOptions;
+const options = { model: {} } as DeviceOptions;
 const choice: AutoChoice = {
   gpu: { name: "AMD GPU 1002:744c", reason: null },
   openGpu: opening,
@@ -43,6 +43,13 @@ test("a GPU that does not open, is lost or computes wrong leaves it to the CPU, 
       `the CPU: AMD GPU 1002:744c does not serve: ${reason}`,
     ]);
   }
+});
+
+test("with float16, which the CPU does not serve, a GPU that does not is an error", async () => {
+  const openGpu = () => Promise.reject(new CotenantError("device_computes_wrong", "otherwise than the CPU"));
+  const openCpu = () => assert.fail("the CPU was opened");
+  const halves = { model: { encoding: "float16" } } as DeviceOptions;
+  await assert.rejects(openAuto({ ...choice, openGpu, openCpu }, halves), { code: "device_computes_wrong" });
 });
 
 test("a checkpoint that no device opens is refused as the CPU refuses it", async () => {

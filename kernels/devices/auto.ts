@@ -22,6 +22,7 @@ export async function openAuto(choice: AutoChoice, options: DeviceOptions): Prom
   try {
     return { ...(await openGpu(options)), name: "webgpu", note: gpu.name };
   } catch (error) {
+    if (options.model.encoding === "float16") throw error; // the CPU has none
     // What is wrong with the checkpoint, the CPU says in its own words.
     return onCpu(`${gpu.name} does not serve: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -1,6 +1,8 @@
 // The registry of devices that serve, and what each name of `--device` opens.
 
 import type { DeviceOptions, OpenDevice, OpenedDevice } from "../device.ts";
+import type { MatrixEncoding } from "../prepare/layout.ts";
+import { halvesRefusal } from "../webgpu/half-matrices.ts";
 import { openAuto } from "./auto.ts";
 import { openCpu } from "./cpu.ts";
 import { cudaRefusal } from "./cuda.ts";
@@ -16,8 +18,21 @@ export type ChosenDevice = OpenedDevice & {
   readonly note: string; // which device it is and, where `auto` chose, why
 };
 
-/** @throws CotenantError `device_not_available`, `device_computes_wrong` */
+/**
+ * What can be told without opening a device. WebGPU says itself whether it has float16.
+ * @throws CotenantError `float16_not_available`
+ */
+export function checkEncoding(wanted: WantedDevice, encoding: MatrixEncoding): void {
+  if (encoding !== "float16") return;
+  if (wanted === "cpu") throw halvesRefusal("the CPU computes in float32");
+  if (wanted !== "auto") return;
+  const { reason } = findGpu();
+  if (reason !== null) throw halvesRefusal(reason);
+}
+
+/** @throws CotenantError `device_not_available`, `device_computes_wrong`, `float16_not_available` */
 export async function openDevice(wanted: WantedDevice, options: DeviceOptions): Promise<ChosenDevice> {
+  checkEncoding(wanted, options.model.encoding);
   switch (wanted) {
     case "cpu":
       return { ...(await openCpu(options)), name: "cpu", note: "the CPU" };

@@ -4,7 +4,7 @@
 import { MessageWriter } from "./protobuf.ts";
 
 /** Element types by their TensorProto.DataType number. */
-export const elementTypes = { float32: 1, uint8: 2, int32: 6, int64: 7 } as const;
+export const elementTypes = { float32: 1, uint8: 2, int32: 6, int64: 7, float16: 10 } as const;
 export type ElementType = keyof typeof elementTypes;
 
 /** A dimension is a number, or the name of a dynamic one. */

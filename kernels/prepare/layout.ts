@@ -14,9 +14,25 @@ import {
 import type { ExternalRange } from "../onnx/graph-builder.ts";
 import { blocksPerRow, packedRowBytes, type QuantizedBits } from "./quantize-blocks.ts";
 
-export type MatrixEncoding = "int4" | "int8" | "float32";
-
 export const encodingBits = { int4: 4, int8: 8 } as const satisfies Record<string, QuantizedBits>;
+const valueBytes = { float16: 2, float32: 4 } as const;
+
+type QuantizedEncoding = keyof typeof encodingBits;
+/** Float16 is served by devices that have it: kernels/webgpu/half-matrices.ts. */
+export type MatrixEncoding = QuantizedEncoding | keyof typeof valueBytes;
+
+export function isQuantized(encoding: MatrixEncoding): encoding is QuantizedEncoding {
+  return encoding in encodingBits;
+}
+
+/** Of one row: its values, and their scales where they are quantized. */
+export function encodedRowBytes(
+  encoding: MatrixEncoding,
+  columns: number,
+): { readonly data: number; readonly scales: number } {
+  if (!isQuantized(encoding)) return { data: columns * valueBytes[encoding], scales: 0 };
+  return { data: packedRowBytes(columns, encodingBits[encoding]), scales: blocksPerRow(columns) * 4 };
+}
 
 /** y [rows] = W x [columns]; W's rows are those of the sources, one after the other. */
 export type PreparedMatrix = {
@@ -26,7 +42,7 @@ export type PreparedMatrix = {
   readonly encoding: MatrixEncoding;
   readonly sources: readonly TensorSlice[];
   readonly data: ExternalRange;
-  readonly scales: ExternalRange; // empty with float32
+  readonly scales: ExternalRange; // empty where it is not quantized
 };
 
 /** A norm weight or a bias, always float32. */
@@ -88,10 +104,9 @@ export function planLayout({ config, normOffset, layers, encoding }: LayoutInput
   };
   const matrix = (name: string, columns: number, sources: readonly TensorSlice[]): PreparedMatrix => {
     const rows = sources.reduce((sum, source) => sum + source.rows, 0);
-    const quantized = encoding !== "float32";
-    const rowBytes = quantized ? packedRowBytes(columns, encodingBits[encoding]) : columns * 4;
-    const data = reserve(rows * rowBytes);
-    const scales = reserve(quantized ? rows * blocksPerRow(columns) * 4 : 0);
+    const rowBytes = encodedRowBytes(encoding, columns);
+    const data = reserve(rows * rowBytes.data);
+    const scales = reserve(rows * rowBytes.scales);
     const made = { name, rows, columns, encoding, sources, data, scales };
     matrices.push(made);
     return made;

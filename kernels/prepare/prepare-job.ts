@@ -2,7 +2,9 @@
 // data file at the places that the layout names. Runs in worker threads; ranges of different jobs never overlap.
 
 import { writeSync } from "node:fs";
+import { float32ToFloat16 } from "../checkpoint/float16.ts";
 import type { CheckpointWeights } from "../checkpoint/weights.ts";
+import { CheckpointError } from "../errors.ts";
 import { encodingBits, type PreparedMatrix, type PreparedVector } from "./layout.ts";
 import { blocksPerRow, packedRowBytes, quantizeRows } from "./quantize-blocks.ts";
 
@@ -40,7 +42,7 @@ export function jobWeight(job: PrepareJob): number {
   return job.type === "vector" ? job.vector.length : job.rows * job.matrix.columns;
 }
 
-/** @throws CheckpointError `missing_tensor`, `wrong_shape`, `non_finite_weights` */
+/** @throws CheckpointError `missing_tensor`, `wrong_shape`, `non_finite_weights`, `weights_exceed_float16` */
 export function runJob(job: PrepareJob, weights: CheckpointWeights, dataFile: number): void {
   if (job.type === "vector") prepareVector(job.vector, weights, dataFile);
   else prepareRows(job, weights, dataFile);
@@ -74,6 +76,10 @@ function prepareRows(
     write(dataFile, values, matrix.data.offset + row * columns * 4);
     return;
   }
+  if (matrix.encoding === "float16") {
+    write(dataFile, halvesOf(values, slice.name), matrix.data.offset + row * columns * 2);
+    return;
+  }
   const bits = encodingBits[matrix.encoding];
   const blocks = blocksPerRow(columns);
   const rowBytes = packedRowBytes(columns, bits);
@@ -84,7 +90,23 @@ function prepareRows(
   write(dataFile, scales, matrix.scales.offset + row * blocks * 4);
 }
 
-function write(file: number, data: Float32Array | Uint8Array, position: number): void {
+/** The largest float16; what is beyond it would be rounded to it at best, and to infinity at worst. */
+const largestHalf = 65_504;
+
+function halvesOf(values: Float32Array, tensor: string): Uint16Array {
+  const beyond = values.find((value) => Math.abs(value) > largestHalf);
+  if (beyond !== undefined) {
+    throw new CheckpointError(
+      "weights_exceed_float16",
+      `tensor ${tensor} has a weight of ${beyond}, and float16 ends at ${largestHalf}; serve this checkpoint with --quantize int8 or none`,
+    );
+  }
+  const halves = new Uint16Array(values.length);
+  float32ToFloat16(values, halves);
+  return halves;
+}
+
+function write(file: number, data: Float32Array | Uint16Array | Uint8Array, position: number): void {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   let written = 0;
   while (written < bytes.byteLength) {

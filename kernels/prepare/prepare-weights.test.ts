@@ -8,10 +8,11 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { goldenCase } from "../../tests/golden/golden-case.ts";
 import { openReference } from "../../tests/golden/reference-model.ts";
+import { float16ToFloat32 } from "../checkpoint/float16.ts";
 import { openCheckpointWeights } from "../checkpoint/weights.ts";
 import { tensorOf, writeSafetensors } from "../checkpoint/write-safetensors.ts";
 import { CheckpointError } from "../errors.ts";
-import { planLayout } from "./layout.ts";
+import { type MatrixEncoding, planLayout } from "./layout.ts";
 import { type PrepareOptions, prepareWeights } from "./prepare-weights.ts";
 
 const { directory: checkpoint } = goldenCase("llama");
@@ -21,9 +22,13 @@ after(() => rmSync(workspace, { recursive: true, force: true }));
 let caches = 0;
 const freshCache = () => join(workspace, `cache-${caches++}`);
 
-function optionsFor(cacheDirectory: string, modelDirectory = checkpoint): PrepareOptions {
+function optionsFor(
+  cacheDirectory: string,
+  modelDirectory = checkpoint,
+  encoding: MatrixEncoding = "int4",
+): PrepareOptions {
   using model = openReference(modelDirectory);
-  const layout = planLayout({ ...model, encoding: "int4" });
+  const layout = planLayout({ ...model, encoding });
   return { modelDirectory, cacheDirectory, key: "key", layout, threads: 2, onProgress: () => undefined };
 }
 
@@ -83,6 +88,43 @@ test("two callers in one process both succeed", async () => {
   const directories = await Promise.all([1, 2, 3].map(() => prepareWeights(options)));
   assert.deepEqual(entries(cache), ["key"]);
   for (const directory of directories) assert.deepEqual(contents(directory), expected);
+});
+
+test("float16 takes half of float32 and is off by half of its last bit", async () => {
+  const options = optionsFor(freshCache(), checkpoint, "float16");
+  const { layout } = options;
+  const file = contents(await prepareWeights(options));
+  using weights = openCheckpointWeights(checkpoint);
+  for (const { rows, columns, sources, data } of layout.matrices) {
+    assert.equal(data.length, rows * columns * 2);
+    const found = new Float32Array(rows * columns);
+    const bytes = Uint8Array.from(file.subarray(data.offset, data.offset + data.length));
+    float16ToFloat32(new Uint16Array(bytes.buffer), found);
+    const stored = sources.map(({ name, firstRow, rows: count }) =>
+      weights.readFloat32Rows(name, firstRow, count),
+    );
+    for (const [at, value] of stored.flatMap((part) => [...part]).entries()) {
+      const bound = Math.max(Math.abs(value) * 2 ** -11, 2 ** -25);
+      assert.ok(Math.abs(found[at]! - value) <= bound, `${value} became ${found[at]}`);
+    }
+  }
+});
+
+test("a weight that float16 does not hold is refused by its tensor, with what to do, and others are not", async () => {
+  const large = join(workspace, "large");
+  cpSync(checkpoint, large, { recursive: true });
+  const name = "model.layers.0.mlp.up_proj.weight";
+  const withWeight = (weight: number) =>
+    rewriteTensor(large, name, (values) => {
+      values[3] = weight;
+    });
+  withWeight(65_504);
+  await prepareWeights(optionsFor(freshCache(), large, "float16"));
+  withWeight(-65_505);
+  await assert.rejects(prepareWeights(optionsFor(freshCache(), large, "float16")), {
+    code: "weights_exceed_float16",
+    message: /up_proj\.weight has a weight of -65505.*--quantize int8 or none$/,
+  });
 });
 
 test("a tensor that is not finite is named, and nothing is left behind", async () => {

@@ -10,6 +10,7 @@ import {
   matrixBytes,
   stepBytes,
 } from "../base-memory.ts";
+import { isQuantized } from "../prepare/layout.ts";
 import { shortenedConfig } from "../shortened-base.ts";
 
 export type DeviceMemory = {
@@ -46,16 +47,30 @@ export function gpuMemory(options: BaseMemoryOptions): GpuMemory {
       weightsBytes,
       embeddingsBytes: vocabSize * hiddenSize * Float32Array.BYTES_PER_ELEMENT,
       kvBytes,
-      workBytes: roundedUp * stepBytes(options),
+      workBytes: roundedUp * stepBytes(options) + widenedBytes(options),
       largeAdapterBytes,
     },
   };
 }
 
-/** Of the few layers that the CPU computes before the device is trusted; it widens the head where it is quantized. */
+/** A step's float32 copies of float16 matrices: a layer's, which the runtime keeps for the next, and the head's. */
+function widenedBytes({ config, encoding }: BaseMemoryOptions): number {
+  if (encoding !== "float16") return 0;
+  const bytesOf = (layers: number) => matrixBytes({ config: { ...config, layers }, encoding: "float32" });
+  return roundedUp * (bytesOf(1) - bytesOf(0)) + bytesOf(0); // buffers as large as the head's are hardly rounded
+}
+
+/**
+ * Of the few layers that the CPU computes before the device is trusted; it widens the head where it is quantized, and
+ * all of float16.
+ */
 function checkedBytes(options: BaseMemoryOptions): number {
-  const { config, encoding } = options;
-  const { vocabSize, hiddenSize } = config;
-  const widened = encoding === "float32" ? 0 : vocabSize * hiddenSize * Float32Array.BYTES_PER_ELEMENT;
-  return baseMemory({ ...options, config: shortenedConfig(config) }).weightsBytes + widened;
+  const { encoding } = options;
+  const few = { ...options, config: shortenedConfig(options.config) };
+  if (encoding === "float16") {
+    return matrixBytes(few) + baseMemory({ ...few, encoding: "float32" }).weightsBytes;
+  }
+  const { vocabSize, hiddenSize } = few.config;
+  const widened = isQuantized(encoding) ? vocabSize * hiddenSize * Float32Array.BYTES_PER_ELEMENT : 0;
+  return baseMemory(few).weightsBytes + widened;
 }

@@ -30,6 +30,11 @@ export class GpuBuffer {
     return Tensor.fromGpuBuffer(this.#owner.gpuBuffer, { dataType: "uint8", dims });
   }
 
+  /** Of float16 that were uploaded as bytes. */
+  halves(dims: readonly number[]): Tensor {
+    return Tensor.fromGpuBuffer(this.#owner.gpuBuffer, { dataType: "float16", dims });
+  }
+
   dispose(): void {
     this.#owner.dispose();
   }

@@ -26,7 +26,7 @@ const wideningCopies = 4;
 /** Runs what uses the device. @throws CotenantError `device_lost` and others where that ends the device */
 export type Watch = <Result>(run: () => Promise<Result>) => Promise<Result>;
 
-type TrainedModel = Pick<WebgpuModel, "base" | "allocator" | "bus">;
+type TrainedModel = Pick<WebgpuModel, "base" | "allocator" | "bus" | "halves">;
 
 export function webgpuTraining(model: TrainedModel, watch: Watch): DeviceTraining {
   const { base } = model;
@@ -38,18 +38,25 @@ export function webgpuTraining(model: TrainedModel, watch: Watch): DeviceTrainin
   };
 }
 
-/** What the device holds of the base beside serving's copy, and while it widens; without what the runtime rounds up. */
-export function trainingBaseBytes({ layers, head, sizeBytes }: PreparedLayout): number {
+/** What the device holds of the base beside what serves, and while it widens; without what the runtime rounds up. */
+export function trainingBaseBytes({ layers, head, vectors, sizeBytes }: PreparedLayout): number {
   if (head.encoding === "float32") return sizeBytes;
   const { qkv, o, gate, up, down } = layers[0]!;
   const sizes = [qkv, o, gate, up, down].map(({ rows, columns }) => rows * columns * floatBytes);
   const slice = Math.min(headSliceBytes, head.rows * head.columns * floatBytes);
   const layer = sizes.reduce((sum, size) => sum + size, 0);
+  if (head.encoding === "float16") {
+    const vectorBytes = vectors.reduce((sum, { data }) => sum + data.length, 0);
+    return vectorBytes + layer + slice + slice / 2; // serving's matrices are read, a slice of the head is cut out
+  }
   return sizeBytes + layer + slice + wideningCopies * Math.max(slice, ...sizes);
 }
 
 /** @param watch is given all that runs on the device for the kernel */
-export function trainingOn({ allocator, bus }: Omit<TrainedModel, "base">, watch: Watch): OpenTrainingDevice {
+export function trainingOn(
+  { allocator, bus, halves }: Omit<TrainedModel, "base">,
+  watch: Watch,
+): OpenTrainingDevice {
   return ({ config, layout, dataPath }) => {
     let isClosed = false;
     let running: Promise<unknown> = Promise.resolve();
@@ -61,7 +68,7 @@ export function trainingOn({ allocator, bus }: Omit<TrainedModel, "base">, watch
       return result;
     };
     const places = new WeightMap(adapterTargets(config));
-    const weights = new GpuWeights({ layout, dataPath, places, allocator, bus });
+    const weights = new GpuWeights({ layout, dataPath, places, allocator, bus, halves });
     const adapters = new GpuAdapterPlaces(bus, run);
     const watched: FrozenWeights = {
       layout,

@@ -1,20 +1,31 @@
-// Frozen matrices on the device as they are stored: float32, or packed with their scales and widened there, by graphs,
-// to the values that serving multiplies with. What the matrices are, it does not know.
+// Frozen matrices on the device as they are stored: float32, or float16 or packed with their scales and widened there, by
+// graphs, to the values that serving multiplies with. What the matrices are, it does not know.
 
-import { GraphBuilder } from "../onnx/graph-builder.ts";
+import { elementTypes, GraphBuilder } from "../onnx/graph-builder.ts";
 import type { PreparedMatrix } from "../prepare/layout.ts";
 import { blockSize, blocksPerRow, type QuantizedBits } from "../prepare/quantize-blocks.ts";
-import type { Feeds } from "../session.ts";
+import { type Feeds, indexTensor } from "../session.ts";
 import type { PreparedWeights } from "../training/prepared-weights.ts";
 import type { BusCounter, GpuAllocator, GpuBuffer } from "./gpu-session.ts";
+import type { HalfMatrices } from "./half-matrices.ts";
 import { LazySession } from "./lazy-session.ts";
 
-/** Rows of a matrix; without scales they are float32. */
+/** Rows of a matrix. */
 export type StoredRows = {
   readonly rows: number;
   readonly columns: number;
   readonly data: GpuBuffer;
-  readonly quantized: { readonly scales: GpuBuffer; readonly bits: QuantizedBits } | null;
+} & Stored;
+
+type Stored =
+  | { readonly as: "float32" }
+  | { readonly as: "float16"; readonly firstRow: number } // of a matrix in `data`, which is whoever's it was
+  | { readonly as: "packed"; readonly scales: GpuBuffer; readonly bits: QuantizedBits };
+
+type MatricesOptions = {
+  readonly allocator: GpuAllocator;
+  readonly bus: BusCounter;
+  readonly halves: HalfMatrices;
 };
 
 type HostRows = Pick<PreparedWeights, "quantizedRows" | "readRows">;
@@ -23,57 +34,88 @@ export class GpuMatrices {
   readonly #host: HostRows;
   readonly #allocator: GpuAllocator;
   readonly #bus: BusCounter;
+  readonly #halves: HalfMatrices;
   readonly #widening = new Map<string, LazySession>();
 
-  constructor(host: HostRows, { allocator, bus }: { allocator: GpuAllocator; bus: BusCounter }) {
+  constructor(host: HostRows, { allocator, bus, halves }: MatricesOptions) {
     this.#host = host;
     this.#allocator = allocator;
     this.#bus = bus;
+    this.#halves = halves;
   }
 
   /** Takes rows to the device, where they are the caller's. */
   async store(matrix: PreparedMatrix, firstRow = 0, rows = matrix.rows): Promise<StoredRows> {
     const { columns } = matrix;
+    const half = this.#halves.get(matrix.name);
+    if (half !== undefined) return { rows, columns, data: half, as: "float16", firstRow };
     const stored = this.#host.quantizedRows(matrix, firstRow, rows);
     if (stored === null) {
       const floats = new Float32Array(rows * columns);
       this.#host.readRows(matrix, firstRow, floats);
-      return { rows, columns, data: await this.#allocator.upload(floats), quantized: null };
+      return { rows, columns, data: await this.#allocator.upload(floats), as: "float32" };
     }
     const data = await this.#allocator.uploadBytes(stored.packed);
     const scales = await this.#allocator.upload(stored.scales);
-    return { rows, columns, data, quantized: { scales, bits: stored.bits } };
+    return { rows, columns, data, as: "packed", scales, bits: stored.bits };
   }
 
   /** @param place for [rows, columns] */
-  async widen({ rows, columns, data, quantized }: StoredRows, place: GpuBuffer): Promise<void> {
-    const { scales, bits } = quantized!;
-    const session = await this.#wideningOf(columns, bits).get();
-    const blocks = blocksPerRow(columns);
-    const feeds: Feeds = {
-      packed: data.bytes([rows, ...packedBlocks(columns, bits)]),
-      scales: scales.view([rows, blocks, 1]),
-    };
-    await session.run(feeds, { widened: place.view([rows, columns]) });
+  async widen(stored: StoredRows, place: GpuBuffer): Promise<void> {
+    if (stored.as === "float32") throw new RangeError("these rows are as wide as they get");
+    const session = await this.#wideningOf(stored).get();
+    const feeds = stored.as === "float16" ? halfRows(stored) : packedRows(stored);
+    await session.run(feeds, { widened: place.view([stored.rows, stored.columns]) });
   }
 
   async close(): Promise<void> {
     for (const session of this.#widening.values()) await session.close();
   }
 
-  #wideningOf(columns: number, bits: QuantizedBits): LazySession {
-    const key = `${columns} ${bits}`;
-    const session =
-      this.#widening.get(key) ??
-      new LazySession(() => ({ model: wideningGraph(columns, bits), bus: this.#bus }));
+  #wideningOf(stored: HalfRows | PackedRows): LazySession {
+    const isHalf = stored.as === "float16";
+    const key = isHalf ? `half ${stored.firstRow > 0}` : `${stored.columns} ${stored.bits}`;
+    const model = () => (isHalf ? wideningHalves(stored.firstRow > 0) : wideningGraph(stored));
+    const session = this.#widening.get(key) ?? new LazySession(() => ({ model: model(), bus: this.#bus }));
     this.#widening.set(key, session);
     return session;
   }
 }
 
-export function disposeRows({ data, quantized }: StoredRows): void {
-  data.dispose();
-  quantized?.scales.dispose();
+export function disposeRows(stored: StoredRows): void {
+  if (stored.as === "float16") return;
+  stored.data.dispose();
+  if (stored.as === "packed") stored.scales.dispose();
+}
+
+type HalfRows = StoredRows & { readonly as: "float16" };
+type PackedRows = StoredRows & { readonly as: "packed" };
+
+/** A view begins where its buffer does, so that rows further on are cut out. */
+function halfRows({ data, rows, columns, firstRow }: HalfRows): Feeds {
+  const end = firstRow + rows;
+  const halves = data.halves([end, columns]);
+  if (firstRow === 0) return { halves };
+  return { halves, first: indexTensor([firstRow], [1]), end: indexTensor([end], [1]) };
+}
+
+function wideningHalves(isPart: boolean): Uint8Array {
+  const graph = new GraphBuilder();
+  let rows = graph.input("halves", "float16", ["end", "columns"]);
+  if (isPart) {
+    const [first, end] = ["first", "end"].map((name) => graph.input(name, "int64", [1]));
+    rows = graph.node("Slice", [rows, first!, end!, graph.integers([0])])[0]!;
+  }
+  graph.node("Cast", [rows], { outputs: ["widened"], attributes: { to: elementTypes.float32 } });
+  graph.output("widened", "float32", ["rows", "columns"]);
+  return graph.finish();
+}
+
+function packedRows({ data, rows, columns, scales, bits }: PackedRows): Feeds {
+  return {
+    packed: data.bytes([rows, ...packedBlocks(columns, bits)]),
+    scales: scales.view([rows, blocksPerRow(columns), 1]),
+  };
 }
 
 /** As fed: a reshape behind DequantizeLinear would be moved in front of it, where the provider reshapes no bytes. */
@@ -83,7 +125,7 @@ function packedBlocks(columns: number, bits: QuantizedBits): number[] {
 }
 
 /** (packed - zero point) scale, the zero point being the middle of the range. */
-function wideningGraph(columns: number, bits: QuantizedBits): Uint8Array {
+function wideningGraph({ columns, bits }: Pick<PackedRows, "columns" | "bits">): Uint8Array {
   const graph = new GraphBuilder();
   const node = (operator: string, inputs: readonly string[], attributes = {}) =>
     graph.node(operator, inputs, { attributes })[0]!;

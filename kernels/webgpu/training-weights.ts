@@ -1,6 +1,7 @@
 // The frozen weights on the device, where they go once, layer by layer, when a unit first asks for them. Float32 ones
 // are fed as they lie there; quantized ones lie packed, and are widened there into the memory of one layer and one slice
-// of the head. Serving's session has a copy of its own: the runtime shares no weights between sessions.
+// of the head. Serving's session has a copy of its own: the runtime shares no weights between sessions. Float16 ones are
+// no part of a session: those that serve are widened.
 
 import type { PreparedLayout, PreparedMatrix, PreparedVector } from "../prepare/layout.ts";
 import type { Feeds } from "../session.ts";
@@ -10,6 +11,7 @@ import { type LayerWeight, layerInputs } from "../training/layer-names.ts";
 import { PreparedWeights } from "../training/prepared-weights.ts";
 import type { SparseDelta, WeightMap } from "../training/sparse-weights.ts";
 import type { BusCounter, GpuAllocator, GpuBuffer } from "./gpu-session.ts";
+import type { HalfMatrices } from "./half-matrices.ts";
 import { GpuChanges } from "./training-changes.ts";
 import { disposeRows, GpuMatrices, type StoredRows } from "./training-matrices.ts";
 
@@ -27,6 +29,7 @@ export type GpuWeightsOptions = {
   readonly places: WeightMap;
   readonly allocator: GpuAllocator;
   readonly bus: BusCounter;
+  readonly halves: HalfMatrices;
 };
 
 export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
@@ -41,12 +44,12 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
   readonly #widenedLayer: Widened = { holds: null, places: new Map() };
   readonly #widenedHead: Widened = { holds: null, places: new Map() };
 
-  constructor({ layout, dataPath, places, allocator, bus }: GpuWeightsOptions) {
+  constructor({ layout, dataPath, places, allocator, bus, halves }: GpuWeightsOptions) {
     this.layout = layout;
     this.#host = new PreparedWeights(layout, dataPath, 0);
     this.#places = places;
     this.#allocator = allocator;
-    this.#matrices = new GpuMatrices(this.#host, { allocator, bus });
+    this.#matrices = new GpuMatrices(this.#host, { allocator, bus, halves });
     this.#changes = new GpuChanges(bus);
   }
 
@@ -155,8 +158,8 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
     widened: Widened,
   ): Promise<ReadonlyMap<string, GpuBuffer>> {
     const { places } = widened;
-    const isQuantized = this.layout.head.encoding !== "float32";
-    if (!isQuantized) return new Map(Array.from(matrices, ([name, { data }]) => [name, data]));
+    if (this.layout.head.encoding === "float32")
+      return new Map(Array.from(matrices, ([name, { data }]) => [name, data]));
     if (widened.holds === index) return places;
     widened.holds = null; // what fails leaves nothing whole there
     for (const [name, stored] of matrices) {

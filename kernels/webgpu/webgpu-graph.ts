@@ -10,6 +10,7 @@ import {
   type ForwardGraphOptions,
   type NewHeads,
 } from "../forward-graph.ts";
+import type { PreparedMatrix } from "../prepare/layout.ts";
 import { type DeviceFeatures, GpuAdapterGraph } from "./gpu-adapter-graph.ts";
 
 export const deviceInputs = {
@@ -99,6 +100,14 @@ class WebgpuBuilder extends ForwardBuilder {
       this.graph.output(deviceOutputs.keys(layer), "float32", ["R", kvHeads, headDim, "C"]);
       this.graph.output(deviceOutputs.values(layer), "float32", ["R", kvHeads, "C", headDim]);
     }
+  }
+
+  /**
+   * An input: a weight that is part of the model would be widened once, when the session opens, and lie on the device as
+   * float32. `halfFeeds` feeds it.
+   */
+  protected override halves({ name, rows, columns }: PreparedMatrix): string {
+    return this.graph.input(name, "float16", [rows, columns]);
   }
 
   /** The provider has no product by a transposed matrix but this one. */

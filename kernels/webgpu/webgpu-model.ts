@@ -11,6 +11,13 @@ import { GpuKvSpans } from "./gpu-kv-spans.ts";
 import { GpuLogits } from "./gpu-logits.ts";
 import { type BusCounter, GpuAllocator, type GpuBuffer, GpuSession } from "./gpu-session.ts";
 import { GrowingSession } from "./growing-session.ts";
+import {
+  disposeHalves,
+  type HalfMatrices,
+  halvesRefusal,
+  offersHalves,
+  uploadHalves,
+} from "./half-matrices.ts";
 import { buildWebgpuGraph } from "./webgpu-graph.ts";
 
 const uploadedFloats = 1 << 22; // of a table, at once
@@ -28,6 +35,7 @@ export type WebgpuModel = WebgpuParts & {
   readonly session: GrowingSession;
   readonly kvMoves: GpuKvMoves;
   readonly kvSpans: GpuKvSpans;
+  readonly halves: HalfMatrices; // inputs of the session, and what training widens
   close(): Promise<void>;
 };
 
@@ -36,15 +44,16 @@ export type CheckDevice = (base: PreparedBase, parts: WebgpuParts) => Promise<vo
 
 /**
  * @param check is called before the model's own weights go to the device
- * @throws CotenantError `device_not_available`
+ * @throws CotenantError `device_not_available`, `float16_not_available`
  */
 export async function openWebgpuModel(
   options: BaseModelOptions,
   check: CheckDevice = async () => {},
 ): Promise<WebgpuModel> {
-  const base = await prepareBase(options);
   await using closing = new AsyncDisposableStack();
-  const parts = await openParts(base, closing);
+  const device = await openAllocator(options, closing);
+  const base = await prepareBase(options);
+  const parts = await openParts(base, device, closing);
   await check(base, parts);
   const model = await openOnDevice(base, parts);
   const shared = closing.move();
@@ -61,6 +70,7 @@ export async function openWebgpuModel(
 export async function openOnDevice(base: PreparedBase, parts: WebgpuParts): Promise<WebgpuModel> {
   const { config, layout } = base;
   const { bus, allocator } = parts;
+  const halves = await uploadHalves(base, allocator);
   const session = await GrowingSession.open((features) => {
     const graph = buildWebgpuGraph({ config, layout, dataFile: dataFileName, features });
     return GpuSession.open({ model: writeGraph(base, graph), bus });
@@ -73,20 +83,34 @@ export async function openOnDevice(base: PreparedBase, parts: WebgpuParts): Prom
     session,
     kvMoves,
     kvSpans,
+    halves,
     async close() {
       await session.close();
+      disposeHalves(halves);
       await kvMoves.close();
       await kvSpans.close();
     },
   };
 }
 
-async function openParts(base: PreparedBase, closing: AsyncDisposableStack): Promise<WebgpuParts> {
+type Device = Pick<WebgpuParts, "bus" | "allocator">;
+
+/** Before anything of the checkpoint is read. */
+async function openAllocator({ encoding }: BaseModelOptions, closing: AsyncDisposableStack): Promise<Device> {
   const bus: BusCounter = { bytes: 0, runMs: 0 };
-  const allocator = await GpuAllocator.open(bus).catch((cause: unknown) => {
-    throw notAvailable(cause);
-  });
+  const allocator = await GpuAllocator.open(bus).catch(failOpening);
   closing.defer(() => allocator.close());
+  if (encoding === "float16" && !(await offersHalves(allocator, bus))) {
+    throw halvesRefusal("the device that WebGPU takes has none");
+  }
+  return { bus, allocator };
+}
+
+async function openParts(
+  base: PreparedBase,
+  { bus, allocator }: Device,
+  closing: AsyncDisposableStack,
+): Promise<WebgpuParts> {
   const logits = await GpuLogits.open(base.config.vocabSize, allocator, bus);
   closing.defer(() => logits.close());
   const embeddings = await uploadEmbeddings(base, { allocator, bus });
@@ -94,9 +118,9 @@ async function openParts(base: PreparedBase, closing: AsyncDisposableStack): Pro
   return { bus, allocator, logits, embeddings };
 }
 
-function notAvailable(cause: unknown): CotenantError {
+function failOpening(cause: unknown): never {
   const reason = cause instanceof Error ? cause.message.replaceAll(/\s+/g, " ").trim() : String(cause);
-  return new CotenantError(
+  throw new CotenantError(
     "device_not_available",
     `WebGPU does not open: ${reason}; install the GPU's driver (on Linux its Vulkan one, and the loader libvulkan1), or serve with --device cpu`,
     { cause },
@@ -106,7 +130,7 @@ function notAvailable(cause: unknown): CotenantError {
 /** Widened to float32 and scaled as the family asks. */
 async function uploadEmbeddings(
   { config, embeddings }: PreparedBase,
-  { allocator, bus }: { readonly allocator: GpuAllocator; readonly bus: BusCounter },
+  { allocator, bus }: Device,
 ): Promise<GpuBuffer> {
   const { vocabSize, hiddenSize } = config;
   const table = await allocator.zeros(vocabSize * hiddenSize);

@@ -26,6 +26,7 @@ import { type GpuKvSequence, GpuKvStore } from "./gpu-kv-store.ts";
 import { cachedTokens, GpuPrefixes, type PrefixUse } from "./gpu-prefixes.ts";
 import type { GpuBuffer } from "./gpu-session.ts";
 import { GpuVirtualTokens } from "./gpu-virtual-tokens.ts";
+import { halfFeeds } from "./half-matrices.ts";
 import { promptPieces } from "./prompt-pieces.ts";
 import { ChunkResults, DecodeResults } from "./run-results.ts";
 import { type NewTokens, stateFeeds, tokenFeeds } from "./step-feeds.ts";
@@ -66,6 +67,7 @@ export class WebgpuRunner implements ModelRunner {
   readonly #kv: GpuKvStore;
   readonly #positions: KvFeeds;
   readonly #keyPlaces: GpuBuffer;
+  readonly #weights: Feeds; // those that are not part of the session
   readonly #adapters: GpuAdapters;
   readonly #virtualTokens: GpuVirtualTokens;
   readonly #prefixes: GpuPrefixes;
@@ -86,6 +88,7 @@ export class WebgpuRunner implements ModelRunner {
     );
     this.#positions = new KvFeeds(config);
     this.#keyPlaces = parts.keyPlaces;
+    this.#weights = halfFeeds(model.base.layout, model.halves);
     this.#adapters = parts.adapters;
     this.#sequences = parts.sequences;
     this.#virtualTokens = new GpuVirtualTokens({
@@ -310,6 +313,7 @@ export class WebgpuRunner implements ModelRunner {
       ...this.#positions.rotary(tokens.runs),
       ...tokenFeeds(tokens, base.config),
       ...state.inputs,
+      ...this.#weights,
       [deviceInputs.embeddings]: tokens.table ?? embeddings.view([vocabSize, hiddenSize]),
       [deviceInputs.keyPlaces]: this.#keyPlaces.view([1, 1, 1, tokens.kv.capacity]),
     };

@@ -5,6 +5,7 @@ import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
 import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
 import { TokenPairs } from "../../kernels/cpu/token-pairs.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
+import { encodings } from "../../scheduler/quantization.ts";
 import { adaptersOf, type BenchSetting, promptOf, type Round, versionOf } from "./bench-setting.ts";
 
 export type BareSide = {
@@ -20,7 +21,7 @@ export function openBase(setting: BenchSetting, profilePrefix?: string): Promise
   return openBaseModel({
     modelDirectory: setting.model,
     cacheDirectory: setting.cache,
-    encoding: setting.quantize === "none" ? "float32" : setting.quantize,
+    encoding: encodings[setting.quantize],
     threads: setting.threads,
     plainGraphBytes: setting.plainGraphBytes,
     onProgress: () => undefined,

@@ -5,8 +5,10 @@ import { openBaseModel } from "../../kernels/base-model.ts";
 import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
 import { bytesPerToken } from "../../kernels/cpu/kv-arena.ts";
 import { openWebgpu } from "../../kernels/devices/webgpu.ts";
+import { CotenantError } from "../../kernels/errors.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
-import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
+import type { Quantization } from "../../scheduler/protocol.ts";
+import { encodings } from "../../scheduler/quantization.ts";
 import { type CoServingRound, coServingRound } from "./co-serving-round.ts";
 import { type Goal, goalRows, goalsOf } from "./goals.ts";
 import { type PeftSide, peftSide } from "./peft-side.ts";
@@ -26,7 +28,7 @@ import { type TrainingRound, trainingRound } from "./training-round.ts";
 export type ShapeOptions = {
   readonly modelDirectory: string;
   readonly cacheDirectory: string;
-  readonly encoding: MatrixEncoding;
+  readonly quantize: Quantization;
   readonly bandwidth: number; // bytes per second
   readonly python: string;
   readonly plan: ReportPlan;
@@ -35,6 +37,8 @@ export type ShapeOptions = {
 export type ShapeReport = {
   readonly parity: Parity; // with this engine on the CPU
   readonly decode: readonly (DecodeRound & { readonly bandwidthShare: number })[];
+  /** Of the base in f16, which the report is not of unless it is asked for. */
+  readonly halves: DecodeRound | { readonly reason: string };
   readonly prefill: Readonly<Record<"base" | "adapter", number>>; // tokens per second
   readonly swapMs: number;
   readonly training: TrainingRound | { readonly reason: string };
@@ -44,7 +48,8 @@ export type ShapeReport = {
 };
 
 export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
-  const { modelDirectory, cacheDirectory, encoding, bandwidth, plan } = options;
+  const { modelDirectory, cacheDirectory, quantize, bandwidth, plan } = options;
+  const encoding = encodings[quantize];
   const compared = await float32Parity(options);
   const opening = { modelDirectory, cacheDirectory, encoding, threads: 0, onProgress: () => undefined };
   const maxRows = Math.max(...plan.rows);
@@ -76,12 +81,13 @@ export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
   const swapMs = await swapRound(runner, targets, plan);
   const trained = await trainingRound(training, targets, plan);
   await runner.dispose();
-  const quantize = encoding === "float32" ? "none" : encoding;
+  const halves = await halvesRound(options);
   const coServing = await coServingRound({ modelDirectory, cacheDirectory, quantize }, plan);
   const peft = peftSide(options.python, modelDirectory, plan);
   return {
     parity: compared,
     decode,
+    halves,
     prefill,
     swapMs,
     training: trained ?? { reason: training.problem! },
@@ -89,6 +95,28 @@ export async function shapeReport(options: ShapeOptions): Promise<ShapeReport> {
     peft,
     goals: goalsOf({ rows: goalRows(plan), decode, peft, coServing }),
   };
+}
+
+/** What widening weights in every step costs. */
+async function halvesRound(options: ShapeOptions): Promise<ShapeReport["halves"]> {
+  const { modelDirectory, cacheDirectory, plan } = options;
+  const rows = goalRows(plan);
+  const opening = { modelDirectory, cacheDirectory, threads: 0, onProgress: () => undefined };
+  const limits = {
+    maxRows: rows,
+    maxContext: plan.past + plan.steps + 128,
+    maxKvBytes: 0,
+    prefixCacheBytes: 0,
+  };
+  try {
+    const { runner } = await openWebgpu({ model: { ...opening, encoding: "float16" }, ...limits });
+    const round = await decodeRound(runner, { rows, adapters: 0 }, plan);
+    await runner.dispose();
+    return round;
+  } catch (error) {
+    if (!(error instanceof CotenantError && error.code === "float16_not_available")) throw error;
+    return { reason: error.message };
+  }
 }
 
 /** In float32, in which both compute the same: the CPU's int4 and int8 products round activations as well. */

@@ -1,12 +1,13 @@
-// Writes a quantized base's prepared weights back as a checkpoint, value by value, by the slow twin of widening:
+// Writes a quantized or float16 base's prepared weights back as a checkpoint, value by value, by the slow twin of widening:
 // what the slow forward pass needs to compute with the weights that serve.
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { float16ToFloat32 } from "../../kernels/checkpoint/float16.ts";
 import { openCheckpointWeights } from "../../kernels/checkpoint/weights.ts";
 import { tensorOf, writeSafetensors } from "../../kernels/checkpoint/write-safetensors.ts";
 import { embeddingTensor, headTensor } from "../../kernels/model-family.ts";
-import { encodingBits, type PreparedMatrix } from "../../kernels/prepare/layout.ts";
+import { encodingBits, isQuantized, type PreparedMatrix } from "../../kernels/prepare/layout.ts";
 import { dequantizeRows } from "../../kernels/reference/dequantize-blocks.ts";
 import type { TrainingBase } from "../../kernels/training/training-kernel.ts";
 
@@ -47,9 +48,14 @@ export function writeDequantizedCheckpoint(base: TrainingBase, original: string,
 
 /** [rows, columns] */
 function valuesOf(matrix: PreparedMatrix, file: Uint8Array): Float64Array {
-  if (matrix.encoding === "float32") throw new RangeError("the base is not quantized");
   const part = ({ offset, length }: { offset: number; length: number }) =>
     file.slice(offset, offset + length);
+  if (matrix.encoding === "float16") {
+    const values = new Float32Array(matrix.rows * matrix.columns);
+    float16ToFloat32(new Uint16Array(part(matrix.data).buffer), values);
+    return Float64Array.from(values);
+  }
+  if (!isQuantized(matrix.encoding)) throw new RangeError("the base is as it was");
   const scales = new Float32Array(part(matrix.scales).buffer);
   return dequantizeRows({ packed: part(matrix.data), scales }, matrix.columns, encodingBits[matrix.encoding]);
 }

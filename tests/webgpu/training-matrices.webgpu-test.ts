@@ -30,7 +30,7 @@ test("whole blocks and filled ones", async () => {
           quantizedRows: () => ({ packed, scales, bits }),
           readRows: () => assert.fail("these rows are quantized"),
         },
-        { allocator, bus },
+        { allocator, bus, halves: new Map() },
       );
       const stored = await matrices.store({ rows, columns } as PreparedMatrix);
       const place = await allocator.zeros(rows * columns);

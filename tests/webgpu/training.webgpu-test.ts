@@ -11,6 +11,7 @@ import type { LayerMoments } from "../../kernels/training/activation-pass.ts";
 import { TrainingKernel, type TrainingKernelOptions } from "../../kernels/training/training-kernel.ts";
 import { type PassModule, type TrainingUnit, updateUnit } from "../../kernels/training/training-pass.ts";
 import { GpuAllocator, GpuMemoryError } from "../../kernels/webgpu/gpu-session.ts";
+import { disposeHalves, offersHalves, uploadHalves } from "../../kernels/webgpu/half-matrices.ts";
 import { trainingOn } from "../../kernels/webgpu/training-device.ts";
 import { temporaryCache } from "../golden/golden-case.ts";
 import { type GoldenGradients, goldenGradients } from "../golden-gradients/golden-gradients.ts";
@@ -28,7 +29,11 @@ const checkpoints = join(import.meta.dirname, "..", "golden", "cases");
 const bus = { bytes: 0, runMs: 0 };
 const allocator = await GpuAllocator.open(bus);
 after(() => allocator.close());
-const onDevice = { threads: 1, openDevice: trainingOn({ allocator, bus }, (run) => run()) };
+const offersFloat16 = await offersHalves(allocator, bus);
+const onDevice = {
+  threads: 1,
+  openDevice: trainingOn({ allocator, bus, halves: new Map() }, (run) => run()),
+};
 
 /** By windows of so many tokens, so that some sequences are cut; every other shape compiles for seconds here. */
 const families = {
@@ -63,12 +68,16 @@ for (const [name, encoding] of [
   ["qwen3", "int4"],
   ["phi3-partial-rotary", "int8"],
   ["llama", "float32"],
+  ["llama", "float16"],
 ] as const) {
-  test(`${name} in ${encoding}, with sparse changes, as on the CPU`, async (t) => {
+  const skip = encoding === "float16" && !offersFloat16 && "the device offers no float16";
+  test(`${name} in ${encoding}, with sparse changes, as on the CPU`, { skip }, async (t) => {
     const base = await openTrainingBase(join(checkpoints, name), cacheDirectory, encoding);
     const golden = goldenGradients(name, adapterTargets(base.config));
     const results = [];
-    for (const options of [{ threads: 1 }, onDevice]) {
+    const halves = await uploadHalves(base, allocator);
+    const openDevice = trainingOn({ allocator, bus, halves }, (run) => run());
+    for (const options of [{ threads: 1 }, { threads: 1, openDevice }]) {
       const kernel = await TrainingKernel.open(base, { ...options, windowTokens: 128, headSliceRows: 150 });
       const before = await gradientsOf(kernel, golden, { sparse: false });
       results.push(await gradientsOf(kernel, golden, { sparse: true }));
@@ -76,6 +85,7 @@ for (const [name, encoding] of [
       assert.notDeepEqual(results.at(-1)![0], before[0], "the changes changed nothing");
       await kernel.close();
     }
+    disposeHalves(halves);
     const [expected, found] = results;
     const errors = found!.map((tensor, index) => relativeError(tensor, expected![index]!));
     t.diagnostic(`relative errors ${errors.join(", ")}`);
@@ -121,7 +131,7 @@ test("a unit that fails fails its job, but for a lost device, which ends the eng
   const base = await openTrainingBase(join(checkpoints, "llama"), cacheDirectory, "float32");
   const sequence = { tokenIds: [5, 6], scored: [1] };
   const unitOn = async (error: Error) => {
-    const openDevice = trainingOn({ allocator, bus }, () => Promise.reject(error));
+    const openDevice = trainingOn({ allocator, bus, halves: new Map() }, () => Promise.reject(error));
     const kernel = await TrainingKernel.open(base, { threads: 1, openDevice });
     const [unit] = kernel.pass([sequence], { modules: [], train: false }).forward();
     return unit!.run();
