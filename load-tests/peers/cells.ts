@@ -48,6 +48,19 @@ export function cellsFor(clientCounts: readonly number[]): Cell[] {
   ];
 }
 
+/** Not where it has no adapters and the cell wants some. */
+export function isFor({ adapters }: Cell, served: { readonly adapters: readonly string[] }): boolean {
+  return adapters === "none" || served.adapters.length > 0;
+}
+
+/**
+ * Before anything is measured everybody does what each cell asks for, briefly: so many rows and adapters at once touch
+ * memory for the first time, and whoever keeps adapters anywhere has put all of the cell's there.
+ */
+export function warmUpOf(cell: Cell): Cell {
+  return { ...cell, outputTokens: Math.min(cell.outputTokens, 8), requestsPerClient: 1 };
+}
+
 const described: Readonly<Record<AdapterUse, string>> = {
   none: "no adapter",
   one: "one adapter",

@@ -1,5 +1,7 @@
-// The contract of whoever is measured: it serves one checkpoint at so many bits, with adapters, behind OpenAI's
-// completions route.
+// The contract of whoever is measured: it serves one checkpoint at so many bits, with adapters if it can, behind
+// OpenAI's completions route.
+
+import type { OnnxPrecision } from "./onnx/build-onnx.ts";
 
 export type Bits = 4 | 8;
 
@@ -11,6 +13,7 @@ export type Converted = {
   readonly adapterNames: readonly string[]; // of its subfolders
   readonly ggufAdapters: readonly string[]; // paths, in the order of the names
   gguf(type: GgufType): string; // path; made when it is first asked for
+  onnx(precision: OnnxPrecision): string; // directory; as above
 };
 
 export type GgufType = "Q4_0" | "Q8_0" | "F32";
@@ -26,7 +29,7 @@ export type ServeJob = {
 export type Served = {
   readonly url: string;
   readonly base: string; // what requests call the model
-  readonly adapters: readonly string[];
+  readonly adapters: readonly string[]; // empty where it serves none: it is then in no cell with adapters
   /** What a request to a model has beside the fields that all have. */
   readonly modelFields: Readonly<Record<string, object>>;
   readonly setting: string; // version and flags that matter, for the report
@@ -34,6 +37,7 @@ export type Served = {
 };
 
 export type Contestant = {
-  install(prefix: string): void;
+  readonly needs: string; // what `install` wants of the machine, for people
+  install(prefix: string): void; // does nothing where it is there already
   serve(job: ServeJob): Promise<Served>;
 };

@@ -13,6 +13,7 @@ import type { Converted, GgufType } from "./contestant.ts";
 import { convertAdapter } from "./gguf/convert-adapter.ts";
 import { convertModel } from "./gguf/convert-model.ts";
 import { llamaCommand } from "./install/llama-cpp.ts";
+import { buildOnnx, type OnnxPrecision } from "./onnx/build-onnx.ts";
 
 const rank = 16;
 
@@ -42,7 +43,11 @@ export function convert(shape: ModelShapeName, prefix: string): Converted {
       const [file, ...command] = [...llamaCommand(prefix, "llama-quantize"), ...args];
       execFileSync(file!, command, { stdio: "ignore" });
     });
-  return { shape, checkpoint, adapters, adapterNames, ggufAdapters, gguf };
+  const onnx = (precision: OnnxPrecision) =>
+    once(join(folder, `${shape}-onnx-${precision}`), (directory) =>
+      buildOnnx(checkpoint, directory, { prefix, precision }),
+    );
+  return { shape, checkpoint, adapters, adapterNames, ggufAdapters, gguf, onnx };
 }
 
 /** What was interrupted leaves nothing under the final name. */

@@ -40,8 +40,10 @@ export async function launch({ command, cwd, readyPath, logFile }: Launch): Prom
     if (answer?.status === 200) return { url, stop };
     await new Promise((wake) => setTimeout(wake, 100));
   }
+  const end = child.exitCode === null ? `was not ready after ${readyLimitMs / 1000} s` : "ended";
   await stop();
-  throw new Error(`${file} did not become ready:\n${readFileSync(logFile, "utf8").slice(-2000)}`);
+  const said = readFileSync(logFile, "utf8").slice(-2000);
+  throw new Error(`a server ${end} before it answered; ${logFile} has all that it wrote:\n${said}`);
 }
 
 async function freePort(): Promise<number> {

@@ -1,33 +1,40 @@
 // npm run peers: Cotenant beside what a user would pick instead, on the same random checkpoint, bits and machine, by
 // the load generator's clock. Contestants take turns in every cell and round; the table goes to stdout.
 
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { fail } from "../../scripts/command-line.ts";
+import { UsageError } from "../load/option-values.ts";
 import { machineHeader } from "../load/run-header.ts";
 import { readBandwidth } from "../memory-bandwidth.ts";
-import { cellsFor, mostClients } from "./cells.ts";
+import { isFor, mostClients, warmUpOf } from "./cells.ts";
 import type { Bits, Converted, Served } from "./contestant.ts";
 import { type ContestantName, contestants, ours } from "./contestants/index.ts";
 import { convert } from "./convert.ts";
-import { goalOf } from "./goals.ts";
+import { installAll } from "./install/install-all.ts";
 import { measure, warmUp } from "./measure.ts";
-import { type Options, readOptions } from "./options.ts";
+import { type Options, readOptions, usage } from "./options.ts";
 import { joined, type Result, type Run, type RunHeader } from "./results.ts";
 import { requireSameModel } from "./same-model.ts";
 import { markdown } from "./table.ts";
 
 const threads = 2; // of every contestant
 
-if (import.meta.main) await main(process.argv.slice(2));
+if (import.meta.main) {
+  try {
+    await main(process.argv.slice(2));
+  } catch (error) {
+    if (error instanceof UsageError) fail(`${error.message}\nnpm run peers -- --help lists the flags`);
+    throw error;
+  }
+}
 
 async function main(args: readonly string[]): Promise<void> {
   const options = readOptions(args);
-  if (options.join.length > 0) {
-    const runs = options.join.map((file): Run => JSON.parse(readFileSync(file, "utf8")));
-    return report(joined(runs), options);
-  }
+  if (options === null) return void process.stdout.write(usage);
+  if (options.joined.length > 0) return report(joined(options.joined), options);
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
   mkdirSync(options.prefix, { recursive: true });
-  for (const name of options.contestants) contestants[name].install(options.prefix);
+  installAll(options.contestants, options.prefix);
   const header = await headerOf(args, options.tree);
   const settings: Record<string, string> = {};
   const results: Result[] = [];
@@ -67,16 +74,15 @@ async function measureAll(options: Options, place: Place): Promise<void> {
       tokensPerWord ??= counted;
       if (counted !== tokensPerWord) throw new Error(`${name} reads other tokens: ${counted} for each word`);
     }
-    const cells = cellsFor(options.clients).filter(
-      (cell) => cell.name.includes(options.only) && (!options.goals || goalOf(cell) !== null),
-    );
-    if (cells.length === 0) throw new Error("no cell is left: see --only, --goals and --clients");
-    // The first requests touch memory for the first time.
-    for (const served of running.values())
-      await measure(cells[0]!, served, { seed: options.rounds, tokensPerWord: tokensPerWord! });
+    const unmeasured = { seed: options.rounds, tokensPerWord: tokensPerWord! };
+    for (const served of running.values()) {
+      for (const cell of options.cells.filter((cell) => isFor(cell, served)))
+        await measure(warmUpOf(cell), served, unmeasured);
+    }
     for (let round = 0; round < options.rounds; round++) {
-      for (const cell of cells) {
+      for (const cell of options.cells) {
         for (const [contestant, served] of running) {
+          if (!isFor(cell, served)) continue;
           const sample = await measure(cell, served, { seed: round, tokensPerWord: tokensPerWord! });
           results.push({ shape, bits, cell, contestant, round, ...sample });
           const speed = sample.figures[cell.figure].toFixed(1);

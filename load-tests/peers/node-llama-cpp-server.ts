@@ -1,8 +1,8 @@
-// node-llama-cpp behind as much of OpenAI's completions route as the load generator needs. Sequences of one model name
-// share a context and so its batches; an adapter belongs to a context, so each has one of its own.
+// node-llama-cpp behind completions-server.ts. Sequences of one model name share a context and so its batches; an
+// adapter belongs to a context, so each has one of its own.
 
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { pathToFileURL } from "node:url";
+import { serveCompletions } from "./completions-server.ts";
 
 export type NodeLlamaCppStart = {
   readonly module: string; // path of the package's main file
@@ -35,51 +35,24 @@ const llama = await getLlama({ gpu: false, build: "never", maxThreads: 2, logLev
 const model = await llama.loadModel({ modelPath: start.model });
 const idle = new Map<string, Promise<Sequence[]>>(); // by model name
 
-createServer((request, response) => void answer(request, response)).listen(
-  Number(process.argv[2]),
-  "127.0.0.1",
-);
-
-async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-  if (request.url === "/health") return void response.end("ok");
-  const { model: name, prompt, max_tokens: most, stream } = await bodyOf(request);
+serveCompletions(Number(process.argv[2]), async ({ model: name, prompt, max_tokens: most }, write) => {
   const sequences = await sequencesOf(name);
   const sequence = sequences.pop();
-  if (sequence === undefined) return void response.writeHead(429).end("{}");
+  if (sequence === undefined) throw new Error(`more than ${start.clients} requests at once`);
   try {
     const tokens = model.tokenize(prompt);
-    if (stream) response.writeHead(200, { "content-type": "text/event-stream" });
     let count = 0;
-    let text = "";
-    const options = { temperature: 0, yieldEogToken: true };
-    for await (const token of sequence.evaluate(tokens, options)) {
-      const piece = model.detokenize([token]);
-      text += piece;
+    for await (const token of sequence.evaluate(tokens, { temperature: 0, yieldEogToken: true })) {
+      write(model.detokenize([token]));
       count++;
-      if (stream) response.write(`data: ${JSON.stringify({ choices: [{ text: piece }] })}\n\n`);
       if (count === most) break;
     }
-    const usage = { prompt_tokens: tokens.length, completion_tokens: count };
-    if (stream) response.end(`data: ${JSON.stringify({ choices: [], usage })}\n\ndata: [DONE]\n\n`);
-    else response.end(JSON.stringify({ choices: [{ text }], usage }));
+    return { prompt_tokens: tokens.length, completion_tokens: count };
   } finally {
     await sequence.clearHistory();
     sequences.push(sequence);
   }
-}
-
-type Body = {
-  readonly model: string;
-  readonly prompt: string;
-  readonly max_tokens: number;
-  readonly stream?: boolean;
-};
-
-async function bodyOf(request: IncomingMessage): Promise<Body> {
-  const parts: Uint8Array[] = [];
-  for await (const part of request) parts.push(part);
-  return JSON.parse(Buffer.concat(parts).toString("utf8"));
-}
+});
 
 function sequencesOf(name: string): Promise<Sequence[]> {
   let made = idle.get(name);

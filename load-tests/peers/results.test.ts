@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { RequestRecord } from "../load/request-record.ts";
 import { endlessRequests } from "../load/workload.ts";
-import { type Cell, cellsFor, streamOf } from "./cells.ts";
+import { type Cell, cellsFor, isFor, streamOf, warmUpOf } from "./cells.ts";
 import { goalOf } from "./goals.ts";
 import { type Sample, sampleOf } from "./measure.ts";
 import { median } from "./median.ts";
@@ -98,6 +98,19 @@ test("clients ask for the adapters that the cell says", () => {
   assert.deepEqual(asked(each), models.adapters.slice(0, 8));
   assert.deepEqual(new Set(asked(cellNamed("8 clients, one adapter"))), new Set(["x0"]));
   assert.deepEqual(new Set(asked(cellNamed("8 clients, no adapter"))), new Set(["b"]));
+});
+
+test("who has no adapters is in the cells without them", () => {
+  const names = cells.filter((cell) => isFor(cell, { adapters: [] })).map(({ name }) => name);
+  assert.deepEqual(names, ["1 client, no adapter", "8 clients, no adapter", "prefill of 512 tokens"]);
+  assert.ok(cells.every((cell) => isFor(cell, { adapters: ["a"] })));
+});
+
+test("before a cell is measured, its rows and adapters were all there at once", () => {
+  const { clients, adapters, promptTokens } = warmUpOf(each);
+  assert.deepEqual([clients, adapters, promptTokens], [8, "each", each.promptTokens]);
+  assert.ok(warmUpOf(each).outputTokens < each.outputTokens);
+  assert.equal(warmUpOf(cellNamed("prefill of 512 tokens")).outputTokens, 1);
 });
 
 test("all answers count from the first request to the last end", () => {

@@ -6,6 +6,7 @@ import type { Contestant } from "../contestant.ts";
 import { launch } from "../launch.ts";
 
 export const cotenant: Contestant = {
+  needs: "nothing",
   install: () => undefined,
 
   async serve({ converted, bits, prefix, tree, clients }) {

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import type { Contestant, GgufType, ServeJob } from "../contestant.ts";
-import { installLlamaCpp, llamaCommand, llamaVersion } from "../install/llama-cpp.ts";
+import { installLlamaCpp, llamaCommand, llamaCppNeeds, llamaVersion } from "../install/llama-cpp.ts";
 import { launch } from "../launch.ts";
 
 const contextTokens = 640; // of each client: the longest prompt and answer that are measured
@@ -14,6 +14,7 @@ export const ggufTypes = { 4: "Q4_0", 8: "Q8_0", all: "F32" } as const satisfies
 
 export function llamaServer(ownFlags: readonly string[]): Contestant {
   return {
+    needs: llamaCppNeeds,
     install: installLlamaCpp,
 
     async serve({ converted, bits, prefix, clients }) {

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Contestant } from "../contestant.ts";
+import { installLlamaCpp, llamaCppNeeds } from "../install/llama-cpp.ts";
 import { installNodeLlamaCpp, nodeLlamaCppModule, nodeLlamaCppVersion } from "../install/node-llama-cpp.ts";
 import { launch } from "../launch.ts";
 import { ggufTypes } from "./llama-server.ts";
@@ -10,7 +11,11 @@ import { ggufTypes } from "./llama-server.ts";
 const script = fileURLToPath(new URL("../node-llama-cpp-server.ts", import.meta.url));
 
 export const nodeLlamaCpp: Contestant = {
-  install: installNodeLlamaCpp,
+  needs: `npm, and for llama.cpp's quantizer ${llamaCppNeeds}`,
+  install(prefix) {
+    installLlamaCpp(prefix);
+    installNodeLlamaCpp(prefix);
+  },
 
   async serve({ converted, bits, prefix, clients }) {
     const { ggufAdapters, adapterNames, shape } = converted;

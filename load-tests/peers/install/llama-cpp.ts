@@ -1,5 +1,5 @@
 // llama.cpp from Debian's package of a newer suite, unpacked with all libraries that it needs, its C library included,
-// into the prefix: nothing is installed into the system. Needs apt and dpkg.
+// into the prefix: nothing is installed into the system.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from "node:fs";
@@ -9,6 +9,8 @@ const suite = "sid";
 const packageName = "llama.cpp-tools";
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const loaderName = "ld-linux-x86-64.so.2";
+
+export const llamaCppNeeds = "Debian's apt-get and dpkg on x86-64";
 
 export function installLlamaCpp(prefix: string): void {
   const root = rootOf(prefix);
