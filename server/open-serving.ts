@@ -20,7 +20,7 @@ import { SeedLedgers } from "./finetuning/seed-ledgers.ts";
 import { TrainingFiles } from "./finetuning/training-files.ts";
 import type { Logger } from "./logger.ts";
 import type { AdapterLoad, Metrics } from "./metrics.ts";
-import { ServedAdapters } from "./served-adapters.ts";
+import { type ServedAdapter, ServedAdapters } from "./served-adapters.ts";
 import type { ServeOptions } from "./start.ts";
 import { type Outage, SupervisedEngine } from "./supervisor.ts";
 import { loadTextParts } from "./text/load-text.ts";
@@ -36,7 +36,10 @@ export type ServingEvents = {
   readonly metrics: Pick<Metrics, "jobs" | "observeAdapterLoad">;
 };
 
-export type OpenedServing = Omit<Serving, "usage"> & { readonly engine: SupervisedEngine };
+export type OpenedServing = Omit<Serving, "usage"> & {
+  readonly engine: SupervisedEngine;
+  readonly givenAtStart: readonly ServedAdapter[]; // those of --adapters, in the order of their names
+};
 
 /** Each part is handed to `cleanup` as soon as it exists. */
 export async function openServing(
@@ -86,7 +89,8 @@ export async function openServing(
     ownerOf: (jobId) => jobStore.claims.ownerOf(jobId),
   });
   const storedBesides = (owner: string) => trainingFiles.storedBytes(owner) + ledgers.storedBytes(owner);
-  if (options.adaptersDirectory !== null) await store.addDirectoriesInPlace(options.adaptersDirectory);
+  const { adaptersDirectory } = options;
+  const givenAtStart = adaptersDirectory === null ? [] : await store.addDirectoriesInPlace(adaptersDirectory);
   const { modelName: baseName, hostCacheBytes } = options;
   const onError = (err: unknown, what: string) => logger.error({ err }, `adapters: ${what} failed`);
   const onLoaded = (load: AdapterLoad) => metrics.observeAdapterLoad(load);
@@ -135,6 +139,7 @@ export async function openServing(
   await jobs.start();
   return {
     engine,
+    givenAtStart,
     jobs,
     jobSources,
     lossPlots: new LossPlots(),
