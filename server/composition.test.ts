@@ -32,9 +32,12 @@ function scene() {
     },
   });
   const resolve = (adapters: readonly object[] | null, model = "base", adapterId: string | null = null) =>
-    compositions.resolve({ model, adapterId, adapters, mode: null }, directory);
+    compositions.resolve({ model, adapterId, adapters, mode: null, owner: "acme" }, directory);
   const resolveLogits = (adapters: readonly object[]) =>
-    compositions.resolve({ model: "base", adapterId: null, adapters, mode: "logits" }, directory);
+    compositions.resolve(
+      { model: "base", adapterId: null, adapters, mode: "logits", owner: "acme" },
+      directory,
+    );
   return { registered, composed, resolve, resolveLogits };
 }
 
@@ -50,6 +53,7 @@ test("several adapters become a version that is made of their weights", async ()
   const derived = registered.get(adapter!.version)!;
   assert.deepEqual(derived.parents, ["v-a", "v-b"]);
   assert.equal(derived.sizeBytes, 20);
+  assert.equal(derived.owner, "acme");
   await derived.make();
   assert.deepEqual(composed, [
     [

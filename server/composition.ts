@@ -29,6 +29,7 @@ export class AdaptersConflictError extends RequestError {
 export type ComposedFields = ModelFields & {
   readonly adapters: readonly object[] | null;
   readonly mode: CompositionMode | null; // default linear
+  readonly owner: string | null; // whose share of the compositions it takes
 };
 
 /** What the ledger calls the version of several adapters: their weights are the client's, and without number. */
@@ -51,7 +52,7 @@ export class Compositions {
    * Throws AdaptersConflictError, AdapterError `composition_invalid` and `compositions_exhausted`, and as
    * `resolveModel` does.
    */
-  resolve({ adapters, mode, ...fields }: ComposedFields, directory: ModelDirectory): ResolvedModel {
+  resolve({ adapters, mode, owner, ...fields }: ComposedFields, directory: ModelDirectory): ResolvedModel {
     const named = resolveModel(fields, directory);
     if (adapters === null) return named;
     if (named.adapter !== null) throw new AdaptersConflictError(named.name);
@@ -64,7 +65,7 @@ export class Compositions {
     if (mode === "logits") return blended(named, composition);
     return {
       ...named,
-      adapter: { version: this.#register(composition, found) },
+      adapter: { version: this.#register(composition, { owner, adapters: found }) },
       usageVersion: composedUsage,
     };
   }
@@ -83,10 +84,14 @@ export class Compositions {
     return { composition: compositionOf(weighted, layers), adapters: found };
   }
 
-  #register({ key, parts }: Composition, adapters: readonly ServedAdapter[]): string {
+  #register(
+    { key, parts }: Composition,
+    { owner, adapters }: { readonly owner: string | null; readonly adapters: readonly ServedAdapter[] },
+  ): string {
     const { derived, deriver } = this.#options;
     const version = `compose:${key}`;
     derived.register(version, {
+      owner,
       sizeBytes: adapters.reduce((sum, { summary }) => sum + summary.decodedBytes, 0),
       make: () => deriver.compose(parts),
       parents: parts.map((part) => part.version),

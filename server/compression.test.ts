@@ -11,6 +11,7 @@ const task = {
   adapter: { version: "v1", summary: { decodedBytes: 8 } as ServedAdapter["summary"] },
   prompts: [[1, 2, 3]],
   owner: "acme",
+  sharer: "acme",
   signal: new AbortController().signal,
 };
 
@@ -38,7 +39,8 @@ function scene(divergences: readonly number[]) {
     derived: {
       register: (version, derived) => void known.set(version, derived),
       forget: (version) => void known.delete(version),
-      leaseAll: async (versions) => {
+      leaseAll: async (versions, { owner }) => {
+        assert.equal(owner, "acme");
         assert.ok(versions.includes("v1") && versions.some((version) => known.has(version)));
         leases++;
         const release = () => void leases--;

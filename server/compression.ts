@@ -13,6 +13,7 @@ export type CompressionTask = {
   readonly adapter: Pick<ServedAdapter, "version" | "summary">;
   readonly prompts: readonly (readonly number[])[]; // token ids
   readonly owner: string; // on whose account
+  readonly sharer: string | null; // whose share of the memory it takes
   readonly signal: AbortSignal;
 };
 
@@ -82,7 +83,7 @@ export async function compressWithin(
 
 async function compareFile(
   file: CompressedFile,
-  { adapter, prompts, signal }: CompressionTask,
+  { adapter, prompts, sharer, signal }: CompressionTask,
   { derived, compare }: CompressionTools,
 ): Promise<Comparison> {
   const candidate = `candidate:${randomUUID()}`;
@@ -90,9 +91,10 @@ async function compareFile(
     sizeBytes: adapter.summary.decodedBytes,
     make: async () => (await file.decode()).adapter,
     parents: [],
+    owner: sharer,
   });
   try {
-    using _lease = await derived.leaseAll([adapter.version, candidate], signal);
+    using _lease = await derived.leaseAll([adapter.version, candidate], { owner: sharer, signal });
     return await compare({ a: adapter.version, b: candidate, prompts }, signal);
   } finally {
     derived.forget(candidate);

@@ -1,12 +1,14 @@
 // Adapter versions that are made from others when somebody wants them, as the weighted adapters of a request are.
-// Leased, loaded and evicted like any other version, but in no store and without a name. Bounded: the one that was
-// unused for longest is forgotten.
+// Leased, loaded and evicted like any other version, but in no store and without a name. Bounded, in all and for each
+// owner: the one that was unused for longest is forgotten.
 
-import type { AdapterResidency, Lease } from "../adapters-store/residency/residency.ts";
+import type { AllowanceLimits } from "../adapters-store/allowance.ts";
+import type { AdapterResidency, Lease, LeaseOptions } from "../adapters-store/residency/residency.ts";
 import type { DecodedAdapter } from "../kernels/adapter.ts";
 import { AdapterError } from "../kernels/errors.ts";
 
 export type DerivedVersion = {
+  readonly owner: string | null; // who asked for it first, and whose share it takes; null = nobody's
   readonly sizeBytes: number; // decoded, about: the first load measures it
   readonly make: () => Promise<DecodedAdapter>; // each time that it is loaded
   readonly parents: readonly string[]; // versions that `make` reads
@@ -14,27 +16,27 @@ export type DerivedVersion = {
 
 type Known = DerivedVersion & { uses: number };
 
-const defaultMaximum = 1024;
+const defaultLimits: AllowanceLimits = { inAll: 1024, perOwner: 256 };
 
 export class DerivedVersions {
   readonly #residency: Pick<AdapterResidency, "acquireAll" | "register" | "remove">;
-  readonly #maximum: number;
+  readonly #limits: AllowanceLimits;
   #released = Promise.withResolvers<void>(); // at the next end of a lease
   readonly #known = new Map<string, Known>(); // the one unused for longest first
 
   constructor(
     residency: Pick<AdapterResidency, "acquireAll" | "register" | "remove">,
-    maximum = defaultMaximum,
+    limits = defaultLimits,
   ) {
     this.#residency = residency;
-    this.#maximum = maximum;
+    this.#limits = limits;
   }
 
   /** What is registered already stays as it is. Throws AdapterError `compositions_exhausted`. */
   register(version: string, derived: DerivedVersion): void {
     const known = this.#known.get(version);
     if (known !== undefined) return this.#touch(version, known);
-    this.#makeRoom();
+    this.#makeRoom(derived.owner);
     this.#known.set(version, { ...derived, uses: 0 });
     this.#residency.register(version, derived.sizeBytes);
   }
@@ -57,7 +59,7 @@ export class DerivedVersions {
   }
 
   /** Of derived and other versions alike. Throws as AdapterResidency.acquireAll does. */
-  async leaseAll(versions: readonly string[], signal?: AbortSignal): Promise<Lease> {
+  async leaseAll(versions: readonly string[], options: Required<LeaseOptions>): Promise<Lease> {
     const derived = versions.flatMap((version) => {
       const known = this.#known.get(version);
       return known === undefined ? [] : [{ version, known }];
@@ -75,7 +77,7 @@ export class DerivedVersions {
     };
     for (const { known } of derived) known.uses++;
     try {
-      const lease = await this.#residency.acquireAll(versions, signal);
+      const lease = await this.#residency.acquireAll(versions, options);
       const release = () => {
         lease.release();
         letGo();
@@ -98,13 +100,20 @@ export class DerivedVersions {
     this.#known.set(version, known);
   }
 
-  #makeRoom(): void {
-    if (this.#known.size < this.#maximum) return;
-    const unused = [...this.#known].find(([, { uses }]) => uses === 0);
+  #makeRoom(owner: string | null): void {
+    const { inAll, perOwner } = this.#limits;
+    const known = [...this.#known];
+    const own = owner === null ? [] : known.filter(([, each]) => each.owner === owner);
+    if (own.length >= perOwner) this.#forgetUnused(own);
+    else if (known.length >= inAll) this.#forgetUnused(known);
+  }
+
+  #forgetUnused(known: readonly (readonly [version: string, known: Known])[]): void {
+    const unused = known.find(([, { uses }]) => uses === 0);
     if (unused !== undefined) return this.forget(unused[0]);
     throw new AdapterError(
       "compositions_exhausted",
-      `${this.#maximum} different combinations of adapters are in use; send the request again later`,
+      `${known.length} different combinations of adapters are in use; send the request again later`,
     );
   }
 }

@@ -5,6 +5,7 @@ import { fixtureTargets } from "../adapters-store/peft-fixture.ts";
 import type { AdapterSource, StoredAdapter } from "../adapters-store/store.ts";
 import { idleStats, type ServedModel } from "../scheduler/protocol.ts";
 import { type ReservedRoom, ServedAdapters } from "./served-adapters.ts";
+import { openToAll } from "./tenancy/keyring.ts";
 import { noQuotas, type Tenant } from "./tenancy/tenant.ts";
 
 const fileBytes = 40; // of every version
@@ -18,6 +19,8 @@ const tenantOf = (id: string, quotas: Partial<Tenant["quotas"]> = {}): Tenant =>
 });
 const acme = tenantOf("acme");
 const globex = tenantOf("globex");
+
+const settled = <T>(value: T) => nextTurn().then(() => value);
 
 const elsewhere = () => {
   throw new Error("tests/server/adapters.test.ts has it, with the real store");
@@ -33,7 +36,7 @@ const storeOfOtherTests = {
 };
 
 /** A store whose next upload has the given version, and an engine that notes what it is told. */
-function scene(reserved: ReservedRoom = { adapters: 0, sizeBytes: 0 }) {
+function scene(reserved: ReservedRoom = { adapters: 0, sizeBytes: 0 }, hostCacheBytes = 2) {
   const told: string[] = [];
   const stored = new Map<string, StoredAdapter>();
   const histories = new Map<string, Set<string>>(); // of uploads, by the same key
@@ -77,7 +80,7 @@ function scene(reserved: ReservedRoom = { adapters: 0, sizeBytes: 0 }) {
     },
     onError: (error, what) => void reported.push(`${what}: ${error}`),
     reserved: () => reserved,
-    hostCacheBytes: 2, // room for two: an adapter of no modules takes one byte
+    hostCacheBytes, // an adapter of no modules takes one byte
     engine: {
       model: { targets: fixtureTargets } as ServedModel,
       stats: { ...idleStats, residentAdapters: ["on device"] },
@@ -368,7 +371,7 @@ test("a name that cannot be served now is reported, and the others are served", 
 });
 
 test("of the requests that wait for adapters, one tenant's are bounded, and others' go on", async () => {
-  const { adapters, upload, decoding } = scene();
+  const { adapters, upload, decoding } = scene(undefined, 4);
   await upload("here", "v1");
   const loaded = Promise.withResolvers<void>();
   decoding.slow = loaded.promise;
@@ -381,6 +384,22 @@ test("of the requests that wait for adapters, one tenant's are bounded, and othe
   loaded.resolve();
   for (const lease of await Promise.all([...waiting, other])) lease.release();
   (await view.lease(["slow"])).release();
+});
+
+test("a tenant with a key leaves memory to others, and one without keys has all of it", async () => {
+  const { adapters } = scene();
+  for (const version of ["v1", "v2"]) adapters.serve(versionOf("acme", version, version));
+  const leaseBoth = async (tenant: Tenant) => {
+    const leases = ["v1", "v2"].map((version) => adapters.of(tenant).lease([version]));
+    const first = await Promise.race([leases[1]!.then(() => "both"), settled("one")]);
+    (await leases[0]!).release();
+    (await leases[1]!).release();
+    return first;
+  };
+  assert.deepEqual(
+    [await leaseBoth(acme), await leaseBoth(openToAll.authenticate(undefined))],
+    ["one", "both"],
+  );
 });
 
 test("an upload that names another base is told so", async () => {

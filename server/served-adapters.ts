@@ -116,6 +116,11 @@ export class ServedAdapters {
     return owners?.size === 1 && owners.has(owner);
   }
 
+  /** Whether everybody may use the version. */
+  isShared(version: string): boolean {
+    return this.#servedTo.get(version)?.has(everybody) ?? false;
+  }
+
   /** Undefined once no name has the version any more. */
   residencyOf(version: string): ResidencyInfo | undefined {
     const info = this.residency.info(version);

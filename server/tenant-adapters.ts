@@ -17,7 +17,7 @@ import { AdapterLimits } from "./adapter-limits.ts";
 import type { ResidencyInfo, ServedAdapter, ServedAdapters } from "./served-adapters.ts";
 import { baseWarnings } from "./stated-base.ts";
 import { InsufficientRoleError } from "./tenancy/errors.ts";
-import { roleCovers, type Tenant } from "./tenancy/tenant.ts";
+import { roleCovers, sharerOf, type Tenant } from "./tenancy/tenant.ts";
 
 export type NewAdapter = Omit<Addition, "owner" | "check" | "ready"> & {
   /** The room among what is reserved that was kept for it. */
@@ -32,9 +32,9 @@ export type AdapterMove = {
   readonly version: string | null; // of the id's versions; null = what the id means now
 };
 
-/** What is counted of a version may tell of others who have it too: `uses` is null then. */
+/** Null is what would tell of others who have the version too; `tier` is known of one that all may use. */
 export type TenantResidency = {
-  readonly tier: ResidencyInfo["tier"];
+  readonly tier: ResidencyInfo["tier"] | null;
   readonly uses: Pick<ResidencyInfo, "leases" | "hits" | "misses" | "loads" | "lastUsedMs"> | null;
 };
 
@@ -70,7 +70,7 @@ export class TenantAdapters {
     };
     try {
       this.#served.noteWanted(versions);
-      const lease = await derived.leaseAll(versions, signal);
+      const lease = await derived.leaseAll(versions, { owner: sharerOf(this.#tenant), signal });
       const release = () => {
         lease.release();
         end();
@@ -110,7 +110,9 @@ export class TenantAdapters {
   residencyOf(version: string): TenantResidency {
     const info = this.#served.residencyOf(version);
     if (info === undefined) return { tier: "store", uses: null };
-    return { tier: info.tier, uses: this.#served.isOnlyOf(version, this.#tenant.id) ? info : null };
+    const isOwn = this.#served.isOnlyOf(version, this.#tenant.id);
+    const isTierKnown = isOwn || this.#served.isShared(version);
+    return { tier: isTierKnown ? info.tier : null, uses: isOwn ? info : null };
   }
 
   /**

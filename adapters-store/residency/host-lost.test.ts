@@ -95,7 +95,7 @@ test("whoever begins anew holds nothing that those in front of it wait for", asy
     },
     host: { add: async () => {}, remove: async () => {} },
   });
-  const both = residency.acquireAll(["a", "b"], AbortSignal.timeout(1000));
+  const both = residency.acquireAll(["a", "b"], { signal: AbortSignal.timeout(1000) });
   await settled();
   const first = residency.acquire("c", AbortSignal.timeout(1000));
   residency.hostLost();

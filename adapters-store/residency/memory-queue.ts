@@ -1,9 +1,12 @@
-// Who waits for memory, and who gets it: served in order of arrival. Who needs none passes them, but not for ever:
-// behind a request that has waited for `patienceMs`, only pinned versions are leased, so that what holds the memory
-// comes to an end. Knows no names of versions.
+// Who waits for memory, and who gets it: an owner's requests in order of arrival, and between owners as lease-turns.ts
+// says. Who needs no memory passes its owner's others, but not for ever: behind a request that has waited for
+// `patienceMs`, only pinned versions are leased, so that what holds the memory comes to an end. Knows no names of
+// versions.
 
 import * as errors from "./errors.ts";
 import type { HostMemory } from "./host-memory.ts";
+import { LeaseRound } from "./lease-round.ts";
+import { OwnerLine } from "./owner-line.ts";
 import type { ResidentVersion } from "./resident-version.ts";
 import { type Lease, Ticket } from "./ticket.ts";
 
@@ -14,11 +17,16 @@ export type MemoryQueueOptions = {
   readonly now: () => number; // milliseconds, any origin
 };
 
+export type LeaseOptions = {
+  readonly owner?: string | null; // whose share of the memory it takes; default nobody's, which is not bounded
+  readonly signal?: AbortSignal | undefined;
+};
+
 export class MemoryQueue {
   readonly #options: MemoryQueueOptions;
   readonly #memory: HostMemory;
-  readonly #tickets = new Set<Ticket>(); // waiting for memory, in order of arrival
-  #waiting = 0; // among the tickets, or loading
+  readonly #lines = new Map<string | null, OwnerLine>(); // of owners who wait for memory, or hold some
+  #waiting = 0; // in the lines, or loading
 
   constructor(options: MemoryQueueOptions, memory: HostMemory) {
     this.#options = options;
@@ -32,7 +40,7 @@ export class MemoryQueue {
 
   /** Whether somebody waits for memory. */
   get isBlocked(): boolean {
-    return this.#tickets.size > 0;
+    return [...this.#lines.values()].some(({ tickets }) => tickets.size > 0);
   }
 
   /** Throws AdapterError `adapter_larger_than_cache`. */
@@ -42,13 +50,14 @@ export class MemoryQueue {
   }
 
   /** Resolves when all entries are resident; they stay so until the lease is released. */
-  async request(entries: readonly ResidentVersion[], signal?: AbortSignal): Promise<Lease> {
+  async request(entries: readonly ResidentVersion[], options: LeaseOptions = {}): Promise<Lease> {
+    const { owner = null, signal } = options;
     signal?.throwIfAborted();
     const { maxWaiting, now } = this.#options;
     this.assertFits(totalBytes(entries));
     const isReady = entries.every(({ state }) => state === "resident");
     if (!isReady && this.#waiting >= maxWaiting) throw errors.tooManyWaiting(this.#waiting);
-    const ticket = new Ticket(entries, now());
+    const ticket = new Ticket(this.#lineOf(owner), entries, now());
     const abort = () => this.#fail(ticket, signal?.reason);
     signal?.addEventListener("abort", abort, { once: true });
     this.#waiting++;
@@ -66,23 +75,55 @@ export class MemoryQueue {
     }
   }
 
+  #lineOf(owner: string | null): OwnerLine {
+    const line = this.#lines.get(owner) ?? new OwnerLine(owner);
+    this.#lines.set(owner, line);
+    return line;
+  }
+
   #enqueue(ticket: Ticket): void {
-    this.#tickets.add(ticket);
+    ticket.line.tickets.add(ticket);
     this.serve();
   }
 
   /** To be called when memory or a version in it may have become free. */
   serve(): void {
-    let first: Ticket | null = null; // the first that has to wait for memory
-    for (const ticket of this.#tickets) {
+    let isTurnOver = true;
+    while (isTurnOver) isTurnOver = this.#serveRound();
+  }
+
+  /** Whether a turn has ended, so that another's may have come. */
+  #serveRound(): boolean {
+    for (const [owner, line] of this.#lines) if (line.isIdle) this.#lines.delete(owner);
+    const { capacityBytes, now, patienceMs } = this.#options;
+    const round = new LeaseRound([...this.#lines.values()], {
+      sharedBytes: capacityBytes - this.#memory.pinnedBytes,
+      nowMs: now(),
+      patienceMs,
+    });
+    const [, ...others] = round.lines;
+    for (const { next } of others) next?.letGo(this.#memory); // or it and the first could wait for each other
+    return round.lines.some((line) => this.#serveLine(line, round));
+  }
+
+  #serveLine(line: OwnerLine, round: LeaseRound): boolean {
+    let first: Ticket | null = null; // the first that has to wait
+    for (const ticket of line.tickets) {
       const missing = ticket.entries.filter(({ hasMemory }) => !hasMemory);
-      if (missing.length === 0) {
-        if (first === null || this.#mayPass(ticket, first)) this.#admit(ticket, missing);
+      if (first !== null && (missing.length > 0 || !this.#mayPass(ticket, first))) continue;
+      const keptBy = round.keptBy(ticket);
+      if (keptBy === null && (missing.length === 0 || this.#makeRoom(ticket, missing))) {
+        this.#admit(ticket, missing);
+        if (first === null) return true;
+      } else if (ticket.isSettled) {
+        return true;
       } else if (first === null) {
-        if (this.#makeRoom(ticket, missing)) this.#admit(ticket, missing);
-        else if (!ticket.isSettled) first = ticket;
+        first = ticket;
+        if (keptBy !== "owner") ticket.turnMs ??= this.#options.now();
+        if (line !== round.lines[0]) ticket.letGo(this.#memory);
       }
     }
+    return false;
   }
 
   #mayPass(ticket: Ticket, first: Ticket): boolean {
@@ -107,8 +148,7 @@ export class MemoryQueue {
   }
 
   #admit(ticket: Ticket, missing: readonly ResidentVersion[]): void {
-    this.#tickets.delete(ticket);
-    ticket.hold(this.#memory);
+    ticket.admit(this.#memory);
     for (const entry of missing) this.#memory.startLoad(entry);
     const grant = () =>
       ticket.resolve(() => {
@@ -119,7 +159,7 @@ export class MemoryQueue {
     if (isReady()) return grant();
     const again = () => {
       if (ticket.isSettled) return; // else the host was lost meanwhile
-      ticket.letGo(this.#memory); // or the first in the queue could wait for what it holds, and it for the first
+      ticket.letGo(this.#memory); // or the first could wait for what it holds, and it for the first
       this.#enqueue(ticket);
     };
     Promise.all(ticket.entries.map(({ loaded }) => loaded)).then(
@@ -135,14 +175,14 @@ export class MemoryQueue {
 
   #drop(ticket: Ticket, error: unknown): void {
     if (ticket.isSettled) return;
-    this.#tickets.delete(ticket);
+    ticket.line.tickets.delete(ticket);
     ticket.reject(error);
     ticket.letGo(this.#memory);
   }
 
   /** Who waits for memory in vain is told so. */
   dropAll(error: unknown): void {
-    for (const ticket of this.#tickets) this.#drop(ticket, error);
+    for (const { tickets } of this.#lines.values()) for (const ticket of tickets) this.#drop(ticket, error);
   }
 }
 

@@ -105,13 +105,19 @@ type Wish = {
 const operation = fc.oneof(
   {
     weight: 6,
-    arbitrary: fc.record({ type: fc.constant("acquire" as const), name: version, other: version }),
+    arbitrary: fc.record({
+      type: fc.constant("acquire" as const),
+      name: version,
+      other: version,
+      owner: fc.constantFrom(null, "acme", "globex", "initech"),
+    }),
   },
   { weight: 5, arbitrary: fc.record({ type: fc.constant("release" as const), index: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant("abort" as const), index: fc.nat() }) },
   { weight: 8, arbitrary: fc.record({ type: fc.constant("finish" as const), index: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant("fail" as const), index: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant("prefetch" as const), name: version }) },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant("ahead" as const), name: version }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant("pin" as const), name: version }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant("unpin" as const), name: version }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant("remove" as const), name: version }) },
@@ -148,11 +154,11 @@ test("in any interleaving: bytes within bounds, leases on what is there, every w
               for (const name of names) assert.ok(inHost.has(name), `${name} was evicted under a lease`);
           }
         };
-        const acquire = (names: readonly string[]) => {
+        const acquire = (names: readonly string[], owner: string | null) => {
           const wish: Wish = { names, leaving: new AbortController(), lease: null, isOver: false };
           wishes.push(wish);
           const isKnown = names.every((name) => !removed.has(name));
-          residency.acquireAll(names, wish.leaving.signal).then(
+          residency.acquireAll(names, { owner, signal: wish.leaving.signal }).then(
             (lease) => {
               leased++;
               wish.lease = lease;
@@ -168,7 +174,7 @@ test("in any interleaving: bytes within bounds, leases on what is there, every w
           if (wish?.lease) Object.assign(wish, { lease: null, isOver: true });
         };
         for (const op of operations) {
-          if (op.type === "acquire") acquire(op.name < op.other ? [op.name] : [op.name, op.other]);
+          if (op.type === "acquire") acquire(op.name < op.other ? [op.name] : [op.name, op.other], op.owner);
           else if (op.type === "release")
             release(
               at(
@@ -180,7 +186,11 @@ test("in any interleaving: bytes within bounds, leases on what is there, every w
           else if (op.type === "finish") at(pending, op.index)?.finish();
           else if (op.type === "fail") at(pending, op.index)?.finish(new Error("failed"));
           else if (op.type === "prefetch") quiet.push(residency.prefetch(op.name));
-          else if (op.type === "pin") quiet.push(residency.pin(op.name));
+          else if (op.type === "ahead") {
+            const { evictions } = residency.stats();
+            quiet.push(residency.readAhead(op.name));
+            assert.equal(residency.stats().evictions, evictions);
+          } else if (op.type === "pin") quiet.push(residency.pin(op.name));
           else if (op.type === "unpin") quiet.push(Promise.resolve().then(() => residency.unpin(op.name)));
           else if (op.type === "remove") {
             removed.add(op.name);

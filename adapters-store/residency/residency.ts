@@ -5,11 +5,12 @@
 
 import * as errors from "./errors.ts";
 import { HostMemory, type HostMemoryOptions, sizeAtLeastOne } from "./host-memory.ts";
-import { MemoryQueue, type MemoryQueueOptions } from "./memory-queue.ts";
+import { type LeaseOptions, MemoryQueue, type MemoryQueueOptions } from "./memory-queue.ts";
 import { type ResidencyStats, recentlyUsed, residencyOf, type VersionResidency } from "./residency-views.ts";
 import { ResidentVersion } from "./resident-version.ts";
 import type { Lease } from "./ticket.ts";
 
+export type { LeaseOptions } from "./memory-queue.ts";
 export type { ResidencyStats, VersionResidency } from "./residency-views.ts";
 export type { ResidencyState } from "./resident-version.ts";
 export type { Lease } from "./ticket.ts";
@@ -58,7 +59,7 @@ export class AdapterResidency {
 
   /** Resolves when the version is resident; it stays so until the lease is released. Throws as `acquireAll`. */
   acquire(version: string, signal?: AbortSignal): Promise<Lease> {
-    return this.acquireAll([version], signal);
+    return this.acquireAll([version], { signal });
   }
 
   /**
@@ -66,14 +67,14 @@ export class AdapterResidency {
    * AdapterError `adapter_not_found`, `adapter_larger_than_cache`, `adapter_cache_pinned`, `adapter_cache_busy`; what
    * `load` and the host throw, to all who waited for it; the signal's reason.
    */
-  async acquireAll(versions: readonly string[], signal?: AbortSignal): Promise<Lease> {
+  async acquireAll(versions: readonly string[], options: LeaseOptions = {}): Promise<Lease> {
     const entries = [...new Set(versions)].map((version) => this.#find(version));
     for (const entry of entries) {
       const outcome = entry.state === "resident" ? "hits" : "misses";
       entry[outcome]++;
       this.#counts[outcome]++;
     }
-    return this.#queue.request(entries, signal);
+    return this.#queue.request(entries, options);
   }
 
   /** Loads a version that is about to be wanted. False, and nothing happens, where others must leave it first. */
@@ -83,6 +84,20 @@ export class AdapterResidency {
     if (!entry.hasMemory && mustWait && entry.sizeBytes <= this.#capacityBytes) return false;
     (await this.#queue.request([entry])).release();
     return true;
+  }
+
+  /**
+   * Loads a version before anybody wants it. Nothing happens where it is `busy`, since requests wait for theirs, or
+   * `full`, since another would have to leave. Throws as `acquireAll`.
+   */
+  async readAhead(version: string): Promise<"read" | "busy" | "full"> {
+    const entry = this.#find(version);
+    if (entry.hasMemory) return "read";
+    if (this.#queue.waiting > 0) return "busy";
+    this.assertFits(entry.sizeBytes);
+    if (entry.sizeBytes > this.#memory.freeBytes) return "full";
+    (await this.#queue.request([entry])).release();
+    return "read";
   }
 
   /** Resolves when the version is resident, as it then stays. Throws `adapter_pins_exceed_cache`, and as `acquireAll`. */

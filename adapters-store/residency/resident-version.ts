@@ -14,6 +14,7 @@ export class ResidentVersion {
   readonly version: string;
   sizeBytes: number; // decoded, as declared until the first load has measured it
   leases = 0; // requests, jobs, and whoever is next in the queue
+  owners = 0; // of leases, the next in the queue apart
   waiting = 0; // requests that came before a removal and have no lease yet: they are served all the same
   isPinned = false;
   isUnloading = false; // the host has been asked to let it go

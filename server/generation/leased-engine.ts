@@ -1,5 +1,6 @@
 // The engine as a request sees it whose adapter may not be in memory: it is brought there first, and kept there until
-// the engine is done with the request.
+// the engine is done with the request. It is kept also while the request waits for a row: what a tenant may keep so is
+// the residency's business.
 
 import type { Engine } from "../../scheduler/engine.ts";
 import { versionsOf } from "../../scheduler/members.ts";

@@ -41,6 +41,11 @@ export const defaultTenant: Tenant = { id: "default", weight: 1, quotas: noQuota
 /** The caller of a public route. Its id is none that a keys file may hold, so it owns nothing. */
 export const anonymous: Tenant = { id: "", weight: 1, quotas: noQuotas, role: "inference" };
 
+/** Whose part it takes of what tenants share; null where there is nobody to share it with. */
+export function sharerOf(tenant: Tenant): string | null {
+  return tenant === defaultTenant ? null : tenant.id;
+}
+
 export function roleCovers(role: Role, needed: Role): boolean {
   return roles.indexOf(role) >= roles.indexOf(needed);
 }

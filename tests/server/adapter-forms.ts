@@ -32,7 +32,7 @@ type AnswerError = { readonly code: string; readonly message: string; readonly p
 
 export type Described = AdapterAnswer & {
   readonly residency: {
-    readonly tier: string;
+    readonly tier: string | null;
     readonly uses: { readonly leases: number; readonly hits: number; readonly loads: number } | null;
   };
 };

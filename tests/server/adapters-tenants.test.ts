@@ -40,8 +40,8 @@ test("tenants share a version without telling each other, and the operator's ada
     );
     const same = await globex.upload({ id: "b" }, custom);
     assert.equal(same.body.version, mine.body.version);
-    assert.equal((await acme.get("a")).body.residency.uses, null);
-    assert.equal((await globex.get("b")).body.residency.uses, null);
+    assert.deepEqual((await acme.get("a")).body.residency, { tier: null, uses: null });
+    assert.deepEqual((await globex.get("b")).body.residency, { tier: null, uses: null });
     // Deleting one tenant's name leaves the other's alone, whoever uses it.
     assert.equal((await acme.call("DELETE", "/v1/adapters/a")).status, 200);
     assert.ok(await ask(keys.globex.inference, "b"));

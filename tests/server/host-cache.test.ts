@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { tinyDirectory } from "./scripted-app.ts";
 import { startTiny, tinyName } from "./start-tiny.ts";
 
@@ -42,4 +43,26 @@ test("an adapter larger than the memory for all is refused with the option to ch
   await assert.rejects(answer, { status: 413, code: "adapter_larger_than_cache" });
   const base = await server.client.completions.create({ model: tinyName, prompt: "x", max_tokens: 1 });
   assert.equal(base.choices.length, 1);
+});
+
+test("what --adapters gives is in memory before anybody asks, as far as there is room", async () => {
+  const tiers = async (hostCacheBytes: number) => {
+    await using server = await startTiny({ adaptersDirectory, hostCacheBytes });
+    const tierOf = async (id: string) => {
+      const answer = await fetch(`${server.url}/v1/adapters/${id}`);
+      return ((await answer.json()) as { residency: { tier: string } }).residency.tier;
+    };
+    const all = () => Promise.all(server.adapters.map(tierOf));
+    for (let tries = 0, former = ""; tries < 100; tries++) {
+      const now = (await all()).join();
+      if (now === former && now.includes("host")) break; // nothing was read for a while
+      former = now;
+      await delay(200);
+    }
+    return await all();
+  };
+  assert.deepEqual(new Set(await tiers(2 ** 28)), new Set(["host"]));
+  const few = await tiers(3_600_000);
+  assert.ok(few.includes("host") && few.includes("store"), few.join());
+  assert.equal(few.lastIndexOf("host") + 1, few.indexOf("store"), "in the order of their names");
 });

@@ -15,7 +15,8 @@ import type { ServerContext, Serving } from "../../context.ts";
 import { defaultPrompts } from "../../default-prompts.ts";
 import { InvalidFieldError } from "../../errors.ts";
 import type { TenantAdapters } from "../../served-adapters.ts";
-import type { Tenant } from "../../tenancy/tenant.ts";
+import { sharerOf, type Tenant } from "../../tenancy/tenant.ts";
+import type { Sender } from "../../text/text-model.ts";
 import { chargedForPrompts } from "../../usage/charged.ts";
 import { jsonEndpoint, jsonResponse } from "../endpoint.ts";
 import { type Prompt, promptSchema, promptTokenIds } from "../prompt.ts";
@@ -79,7 +80,13 @@ export const compressAdapter = jsonEndpoint({
     const adapter = adapters.describe(parameter("id"));
     const id = targetId(adapter, body, tenant);
     const wanted = wantedOf(body);
-    const task = { adapter, prompts: await promptsOf(body, serving), owner: tenant.id, signal };
+    const task = {
+      adapter,
+      prompts: await promptsOf(body, serving, { tenantId: tenant.id, signal }),
+      owner: tenant.id,
+      sharer: sharerOf(tenant),
+      signal,
+    };
     const tools = { ...serving, compare: comparerFor(adapter, tenant, context) };
     await using measured =
       "maxKl" in wanted
@@ -114,12 +121,18 @@ function wantedOf({ max_kl: maxKl, prompts: _, alias: __, ...fields }: CompressR
   throw new InvalidFieldError("method", "give one of method, target_ratio (also with skillpack) and max_kl");
 }
 
-async function promptsOf({ prompts }: CompressRequest, { engine, text }: Serving) {
+async function promptsOf(
+  { prompts }: CompressRequest,
+  { engine, text }: Serving,
+  sender: Omit<Sender, "maxTokens">,
+) {
   const given: readonly Prompt[] = prompts?.prompts ?? defaultPrompts.map((sentence) => ({ text: sentence }));
   if (given.length > maximumPrompts)
     throw new InvalidFieldError("prompts", `has more than ${maximumPrompts} prompts`);
   const { maxContext, vocabSize } = engine.model;
-  const encoded = await Promise.all(given.map((prompt) => promptTokenIds(prompt, text)));
+  const encoded = await Promise.all(
+    given.map((prompt) => promptTokenIds(prompt, text, { ...sender, maxTokens: maxContext })),
+  );
   for (const [index, tokenIds] of encoded.entries()) {
     const param = `prompts[${index}]`;
     if (tokenIds.length === 0) throw new InvalidFieldError(param, "has no tokens");

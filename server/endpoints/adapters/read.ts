@@ -40,7 +40,10 @@ export const listAdapters = plainEndpoint({
 });
 
 const residency = z.object({
-  tier: z.enum(["store", "host", "device"]),
+  tier: z
+    .enum(["store", "host", "device"])
+    .nullable()
+    .openapi({ description: "null where others have the same version too, unless everybody may use it" }),
   uses: z
     .object({
       leases: z.int(),
