@@ -5,7 +5,6 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { TrieRouter } from "hono/router/trie-router";
-import { BodyBudget } from "./body-budget.ts";
 import type { ServerContext } from "./context.ts";
 import { type Endpoint, jsonResponse, type ListenerName } from "./endpoints/endpoint.ts";
 import { endpoints } from "./endpoints/index.ts";
@@ -24,8 +23,6 @@ const clientClosedRequest = 499;
 
 const keyScheme = "key";
 
-type MountContext = ServerContext & { readonly bodies: BodyBudget };
-
 export function createApp(context: ServerContext, listener: ListenerName = "main"): App {
   // Tries routes in the registry's order, so that an id with slashes ends where a route below it begins.
   const app: App = new OpenAPIHono({ router: new TrieRouter() });
@@ -40,9 +37,8 @@ export function createApp(context: ServerContext, listener: ListenerName = "main
       },
     }),
   );
-  const mounting = { ...context, bodies: new BodyBudget() };
   for (const endpoint of Object.values<Endpoint>(endpoints)) {
-    if (endpoint.listener === listener || endpoint.listener === "both") mount(app, endpoint, mounting);
+    if (endpoint.listener === listener || endpoint.listener === "both") mount(app, endpoint, context);
   }
   mountDocument(app, context);
   app.notFound((c) => {
@@ -53,7 +49,7 @@ export function createApp(context: ServerContext, listener: ListenerName = "main
   return app;
 }
 
-function mount(app: App, endpoint: Endpoint, { bodies, ...context }: MountContext): void {
+function mount(app: App, endpoint: Endpoint, context: ServerContext): void {
   const { method, path, summary, request, responses, jsonBody, access } = endpoint;
   app.openAPIRegistry.registerPath({
     method,
@@ -69,10 +65,14 @@ function mount(app: App, endpoint: Endpoint, { bodies, ...context }: MountContex
     const record = c.get("record");
     const tenant = access === "public" ? anonymous : admit(c.req.raw, { access, record }, context);
     const raw = c.req.raw;
-    using share = bodies.share();
+    using share = context.bodies.share(tenant.id);
     const body = jsonBody === null ? null : await readJsonBody(raw, jsonBody, share);
     const parameter = (name: string) => c.req.param(name) ?? "";
-    return await endpoint.handle({ body, raw, signal: raw.signal, record, tenant, parameter }, context);
+    const bodyDone = () => share[Symbol.dispose]();
+    return await endpoint.handle(
+      { body, bodyDone, raw, signal: raw.signal, record, tenant, parameter },
+      context,
+    );
   });
 }
 

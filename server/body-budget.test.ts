@@ -1,19 +1,32 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BodyBudget } from "./body-budget.ts";
+import { z } from "@hono/zod-openapi";
+import { bodyAllowance, bodyBudgetBytes } from "./body-budget.ts";
+import { jsonBodyLimitBytes, readJsonBody } from "./json-body.ts";
 
-test("shares end with their scope, and a full budget refuses without taking", () => {
-  const budget = new BodyBudget(10);
-  const first = budget.share();
-  first.take(4);
-  {
-    using second = budget.share();
-    second.take(6);
-    assert.throws(() => first.take(1), { code: "bodies_too_many", retryAfterMs: 1000 });
-  }
-  first.take(6);
+const schema = z.object({ text: z.string() });
+
+function bodyOf(bytes: number): Request {
+  const body = JSON.stringify({ text: "x".repeat(bytes - '{"text":""}'.length) });
+  return new Request("http://localhost", {
+    method: "POST",
+    body,
+    headers: { "content-type": "application/json", "content-length": String(bytes) },
+  });
+}
+
+test("a tenant's bodies take a quarter of the budget, and others' have the rest", async () => {
+  const bodies = bodyAllowance();
+  const large = jsonBodyLimitBytes;
+  const first = bodies.share("acme");
+  await readJsonBody(bodyOf(large), schema, first);
+  const refused = { code: "bodies_too_many", retryAfterMs: 1000 };
+  using second = bodies.share("acme");
+  await assert.rejects(readJsonBody(bodyOf(20_000), schema, second), refused);
+  await readJsonBody(bodyOf(10_000), schema, second); // as small as its connection
+  for (let others = 1; others < bodyBudgetBytes / large; others++)
+    await readJsonBody(bodyOf(large), schema, bodies.share(`other ${others}`));
+  await assert.rejects(readJsonBody(bodyOf(20_000), schema, bodies.share("late")), refused);
   first[Symbol.dispose]();
-  first[Symbol.dispose](); // a second time does nothing
-  budget.share().take(10);
-  assert.throws(() => budget.share().take(1), { code: "bodies_too_many" });
+  await readJsonBody(bodyOf(20_000), schema, second);
 });

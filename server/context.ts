@@ -1,5 +1,6 @@
 // What every endpoint may use: the server for its whole life, and what it serves once it is ready.
 
+import type { Allowance } from "../adapters-store/allowance.ts";
 import type { AdapterDeriver } from "../adapters-store/store-derive.ts";
 import type { Engine } from "../scheduler/engine.ts";
 import type { AdapterFiles } from "./adapter-files.ts";
@@ -29,6 +30,8 @@ export type ServerContext = {
   readonly refusesWebPages: boolean;
   readonly limits: RateLimits;
   readonly requests: RunningRequests;
+  readonly bodies: Allowance; // bytes, of body-budget.ts
+  readonly answers: Allowance; // bytes, of generation/answer-budget.ts
   readonly metrics: Metrics;
   readonly memory: MemoryPlan;
   readonly logger: Logger;

@@ -88,6 +88,18 @@ export class ContextLengthError extends RequestError {
   }
 }
 
+/** Longer than the context could hold if every token were the vocabulary's longest; it was not encoded. */
+export class TextTooLongError extends RequestError {
+  constructor(lengths: { readonly maximum: number; readonly characters: number; readonly least: number }) {
+    const { maximum, characters, least } = lengths;
+    super(
+      "context_length_exceeded",
+      `This model's maximum context length is ${maximum} tokens. However, your prompt has ${characters} characters, which are at least ${least} tokens. Shorten the prompt.`,
+      "prompt",
+    );
+  }
+}
+
 export class UntokenizableTextError extends RequestError {
   constructor() {
     super("untokenizable_text", "the text holds characters that this model's vocabulary has no token for");

@@ -2,7 +2,8 @@
 // RequestError that names the field's path. Knows no endpoint.
 
 import type { z } from "@hono/zod-openapi";
-import type { BodyShare } from "./body-budget.ts";
+import type { Share } from "../adapters-store/allowance.ts";
+import { BodiesTooManyError } from "./body-budget.ts";
 import {
   BodyTooLargeError,
   InvalidFieldError,
@@ -23,7 +24,7 @@ const jsonMediaType = /^application\/([\w.-]+\+)?json\s*(;|$)/i;
 export async function readJsonBody<Schema extends z.ZodType>(
   request: Request,
   schema: Schema,
-  share: BodyShare,
+  share: Share,
 ): Promise<z.output<Schema>> {
   if (!jsonMediaType.test(request.headers.get("content-type") ?? "")) {
     throw new UnsupportedMediaTypeError("application/json");
@@ -43,7 +44,7 @@ function parseJson(bytes: Uint8Array): unknown {
   }
 }
 
-async function readLimited(request: Request, share: BodyShare): Promise<Uint8Array> {
+async function readLimited(request: Request, share: Share): Promise<Uint8Array> {
   const announced = Number(request.headers.get("content-length") ?? Number.NaN);
   // Node's HTTP parser holds the body to this length.
   if (announced > jsonBodyLimitBytes) throw new BodyTooLargeError(jsonBodyLimitBytes);
@@ -53,7 +54,7 @@ async function readLimited(request: Request, share: BodyShare): Promise<Uint8Arr
   for await (const chunk of request.body ?? []) {
     sizeBytes += chunk.byteLength;
     if (sizeBytes > jsonBodyLimitBytes) throw new BodyTooLargeError(jsonBodyLimitBytes);
-    share.take(chunk.byteLength); // as it comes: who only announces a large body keeps nobody out
+    if (!share.growTo(sizeBytes)) throw new BodiesTooManyError(); // as it comes: who only announces a large body keeps nobody out
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

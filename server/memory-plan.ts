@@ -8,13 +8,16 @@ import { triesWebgpu } from "../kernels/devices/index.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import { type DeviceMemory, gpuMemory } from "../kernels/webgpu/gpu-memory.ts";
 import { contextFor } from "../scheduler/context-length.ts";
+import { encodings } from "../scheduler/quantization.ts";
 import { bodyBudgetBytes } from "./body-budget.ts";
+import { answerBudgetBytes } from "./generation/answer-budget.ts";
 import type { ServeOptions } from "./start.ts";
 
 export type MemoryParts = {
   readonly process: number; // Node, its threads, libraries, the HTTP thread's garbage
   readonly connections: number; // with a stream each
   readonly bodies: number; // of large requests that are being read
+  readonly answers: number; // large ones, and what streams' clients have not read
   readonly requests: number; // running and waiting, of the whole context each
   readonly weights: number;
   readonly work: number; // of the engine's step
@@ -74,13 +77,13 @@ export function planServerMemory(options: ServeOptions): MemoryPlan {
   const served = {
     modelDirectory: options.modelDirectory,
     config,
-    encoding: options.quantize === "none" ? "float32" : options.quantize,
+    encoding: encodings[options.quantize],
     maxRows: options.maxRows,
     maxContext,
     plainGraphBytes: options.plainGraphBytes,
   } as const;
   const gpu = triesWebgpu(options.device) ? gpuMemory(served) : null;
-  const hostServes = options.device !== "webgpu"; // `auto` falls back
+  const hostServes = options.device !== "webgpu" && options.quantize !== "f16"; // `auto` falls back, and not with f16
   const host = baseMemory(served);
   // The CPU may come to serve after it has only checked the device.
   const either = gpu && { ...host, weightsBytes: Math.max(host.weightsBytes, gpu.host.weightsBytes) };
@@ -101,6 +104,7 @@ export function planMemory(input: MemoryPlanInput): MemoryPlan {
     process: processBytes,
     connections: maxConnections * connectionBytes,
     bodies: bodyCopies * bodyBudgetBytes,
+    answers: answerBudgetBytes,
     requests: (scheduling.maxQueue + maxRows) * maxContext * requestTokenBytes,
     weights: base.weightsBytes,
     work: base.workBytes,

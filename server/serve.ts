@@ -2,7 +2,9 @@
 // since stdout is the log.
 
 import { join } from "node:path";
+import { checkEncoding } from "../kernels/devices/index.ts";
 import { CotenantError } from "../kernels/errors.ts";
+import { encodings } from "../scheduler/quantization.ts";
 import { chooseBase, embeddedModel } from "./base-choice.ts";
 import { keepHeapsSmall } from "./heap-size.ts";
 import { storageOf } from "./options/adapter-store.ts";
@@ -23,6 +25,7 @@ export async function serve(options: Options, environment: Environment): Promise
   const say = (line: string) => process.stderr.write(`${line}\n`);
   const exposure = checkExposure(options);
   if (exposure !== null) say(exposure);
+  if (options.quantize !== "auto") checkEncoding(options.device, encodings[options.quantize]); // before a download
   const stop = stopSignal();
   const onProgress = createProgressBar(process.stderr);
   const { embedded, ...base } = await chooseBase(options, { environment, onProgress, say, signal: stop });

@@ -9,8 +9,10 @@ import type { Progress } from "../scheduler/engine.ts";
 import type { Device, Quantization } from "../scheduler/protocol.ts";
 import { maxAdaptersOf, type SchedulingOptions } from "../scheduler/scheduling-options.ts";
 import { createApp } from "./app.ts";
+import { bodyAllowance } from "./body-budget.ts";
 import type { ServerContext, Serving } from "./context.ts";
 import { lockFolder } from "./folder-lock.ts";
+import { answerAllowance } from "./generation/answer-budget.ts";
 import { RunningRequests } from "./generation/running-requests.ts";
 import { type Listener, listen } from "./listen.ts";
 import { createLogger, type LogLevel } from "./logger.ts";
@@ -18,6 +20,7 @@ import { type MemoryPlan, planServerMemory } from "./memory-plan.ts";
 import { Metrics } from "./metrics.ts";
 import { openServing } from "./open-serving.ts";
 import { packageVersion } from "./package-root.ts";
+import { readAhead } from "./read-ahead.ts";
 import { Readiness } from "./readiness.ts";
 import type { RestartLimits, SupervisedEngine } from "./supervisor.ts";
 import { openKeyring, openToAll } from "./tenancy/keyring.ts";
@@ -96,7 +99,7 @@ export async function startServer(
     if (readiness.state.name === "loading") readiness.transition({ name: "loading", progress });
     onProgress(progress);
   };
-  const parts = await openServing(
+  const { givenAtStart, ...parts } = await openServing(
     { ...options, hostCacheBytes: memory.hostCacheBytes },
     { ...life, onProgress: report, logger: context.logger, metrics: context.metrics },
     cleanup,
@@ -106,6 +109,8 @@ export async function startServer(
   readiness.transition({ name: "ready", serving });
   if (parts.engine.outage !== null) life.onDown(parts.engine.outage); // it died before anybody could ask
   parts.engine.failure.catch((error: unknown) => life.onGivenUp(error));
+  const { residency } = parts.allAdapters;
+  void readAhead(givenAtStart, { residency, readiness, logger: context.logger });
   const resources = cleanup.move();
   const listeners = adminListener === null ? [listener] : [listener, adminListener];
   return {
@@ -146,6 +151,8 @@ async function createContext(
       tokensSince: (tenantId, seconds) => opened.usage!.tokensSince(tenantId, seconds),
     }),
     requests: new RunningRequests(),
+    bodies: bodyAllowance(),
+    answers: answerAllowance(),
     metrics,
     memory: options.memory,
     logger,

@@ -2,7 +2,9 @@
 // whole message.
 
 import type { ChoicePiece } from "../generation/choice.ts";
+import type { KeptChoice } from "../generation/kept-choice.ts";
 import { LogprobWriter } from "../generation/logprobs.ts";
+import type { WithLazyLists } from "../json-parts.ts";
 import type { TextModel } from "../text/text-model.ts";
 import type { ChatAnswer, ChatChunk } from "./chat-completions-contract.ts";
 
@@ -16,11 +18,11 @@ export type ChatChoiceOptions = {
 };
 
 export class ChatChoiceWriter {
-  readonly #options: ChatChoiceOptions;
+  readonly options: ChatChoiceOptions;
   readonly #logprobs: LogprobWriter;
 
   constructor(options: ChatChoiceOptions, text: TextModel) {
-    this.#options = options;
+    this.options = options;
     this.#logprobs = new LogprobWriter(text, options);
   }
 
@@ -36,7 +38,7 @@ export class ChatChoiceWriter {
         return null;
       case "token": {
         const { text, tokenId, logprob } = piece;
-        const { everyToken, withTokenIds } = this.#options;
+        const { everyToken, withTokenIds } = this.options;
         if (text === "" && logprob === null && !everyToken && !withTokenIds) return null;
         const logprobs = logprob && { content: [this.#logprobs.chat(logprob)] };
         return { ...this.#delta(text, [tokenId]), logprobs };
@@ -48,30 +50,26 @@ export class ChatChoiceWriter {
     }
   }
 
+  /** The choice where the answer is sent whole, from its kept pieces. */
+  whole({ text, scored, tokenIds, ending }: KeptChoice): WithLazyLists<ChatAnswer["choices"][number]> {
+    return {
+      index: this.options.index,
+      message: { role: "assistant", content: text, refusal: null },
+      logprobs: scored && { content: this.#logprobs.wholeChat(scored) },
+      finish_reason: ending.reason,
+      stop_reason: ending.stop,
+      ...(tokenIds && { token_ids: tokenIds }),
+    };
+  }
+
   #delta(text: string, tokenIds: readonly number[] = []): ChatDelta {
     return {
-      index: this.#options.index,
+      index: this.options.index,
       delta: text === "" ? {} : { content: text },
       logprobs: null,
       finish_reason: null,
       stop_reason: null,
-      ...(this.#options.withTokenIds ? { token_ids: [...tokenIds] } : {}),
+      ...(this.options.withTokenIds ? { token_ids: [...tokenIds] } : {}),
     };
   }
-}
-
-/** The whole choice from its deltas; logprobs that were asked for are there even when no token was drawn. */
-export function joinChatDeltas(
-  deltas: readonly ChatDelta[],
-  options: { readonly withLogprobs: boolean },
-): ChatAnswer["choices"][number] {
-  const { delta: _, ...last } = deltas.at(-1)!;
-  const logprobs = deltas.flatMap(({ logprobs }) => logprobs?.content ?? []);
-  const content = deltas.map(({ delta }) => delta.content ?? "").join("");
-  return {
-    ...last,
-    message: { role: "assistant", content, refusal: null },
-    logprobs: options.withLogprobs ? { content: logprobs } : null,
-    ...(last.token_ids ? { token_ids: deltas.flatMap(({ token_ids }) => token_ids ?? []) } : {}),
-  };
 }

@@ -43,7 +43,9 @@ export const chatRequest = z
     ...samplingFields,
     ...neutralChatFields,
     ...conversationFields,
-    max_tokens: z.int().min(1).nullish().openapi({ description: "Default: what the context has room for." }),
+    max_tokens: z.int().min(1).nullish().openapi({
+      description: "Default: what the context has room for, or what the tenant's token limits leave.",
+    }),
     max_completion_tokens: z.int().min(1).nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(20).nullish(),

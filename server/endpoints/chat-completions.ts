@@ -2,9 +2,11 @@
 
 import type { ServerContext } from "../context.ts";
 import { eventStream } from "../event-stream.ts";
-import { collectParts } from "../generation/collect-parts.ts";
 import { type Generation, prepareGeneration } from "../generation/generation.ts";
-import { ChatChoiceWriter, joinChatDeltas } from "./chat-choice.ts";
+import { keepChoices } from "../generation/kept-choice.ts";
+import type { WithLazyLists } from "../json-parts.ts";
+import { wholeAnswer } from "../whole-answer.ts";
+import { ChatChoiceWriter } from "./chat-choice.ts";
 import {
   type ChatAnswer,
   type ChatChunk,
@@ -30,13 +32,17 @@ export const chatCompletions = jsonEndpoint({
       content: { "application/json": { schema: chatAnswer }, "text/event-stream": { schema: chatChunk } },
     },
   },
-  async handle({ body, signal, record, tenant }, context) {
-    const { text } = context.readiness.serving;
+  async handle({ body, bodyDone, signal, record, tenant }, context) {
+    const { engine, text } = context.readiness.serving;
+    const sender = { tenantId: tenant.id, signal, maxTokens: engine.model.maxContext };
+    const tokenIds = await conversationTokenIds(body, text, { sender });
+    Object.assign(body, { messages: [], chat_template_kwargs: null }); // nobody needs them any more
+    bodyDone();
     const generation = prepareGeneration(
       {
         idPrefix: "chatcmpl-",
         fields: body,
-        prompts: [await conversationTokenIds(body, text)],
+        prompts: [tokenIds],
         promptParam: () => "messages",
         maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
         defaultMaxTokens: (roomTokens) => roomTokens,
@@ -47,7 +53,7 @@ export const chatCompletions = jsonEndpoint({
       context,
     );
     const writers = choiceWriters(body, generation, context);
-    if (!body.stream) return Response.json(await collect(generation, writers));
+    if (!body.stream) return wholeAnswer(() => whole(generation, writers), { ...generation, record });
     const events = chunks(body, generation, writers);
     return eventStream({ ...generation, events, record, logger: context.logger });
   },
@@ -63,12 +69,15 @@ function choiceWriters(body: ChatRequest, { plans }: Generation, context: Server
   return plans.map((_, index) => new ChatChoiceWriter({ ...options, index }, text));
 }
 
-async function collect(generation: Generation, writers: readonly ChatChoiceWriter[]): Promise<ChatAnswer> {
-  const deltas = await collectParts(generation.pieces, writers);
+async function whole(
+  generation: Generation,
+  writers: readonly ChatChoiceWriter[],
+): Promise<WithLazyLists<ChatAnswer>> {
+  const kept = await keepChoices(generation, writers[0]!.options);
   return {
     ...generation.head,
     object: "chat.completion",
-    choices: deltas.map((parts) => joinChatDeltas(parts, generation)),
+    choices: writers.map((writer, index) => writer.whole(kept[index]!)),
     usage: usageOf(generation),
   };
 }

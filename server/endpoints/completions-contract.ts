@@ -17,7 +17,10 @@ export const completionRequest = z
       .nullish()
       .openapi({ description: "Default 16, or what the context has room for." }),
     echo: z.boolean().nullish(),
-    logprobs: z.int().min(0).max(20).nullish(),
+    logprobs: z.int().min(0).max(20).nullish().openapi({
+      description:
+        "The likeliest tokens beside each. Where no stream is asked for, choices times tokens times these are bounded: answer_too_large.",
+    }),
     best_of: z.int().min(1).nullish().openapi({ description: "Refused unless it equals n." }),
   })
   .refine(hasStreamForOptions, streamMissing)

@@ -1,12 +1,13 @@
 // POST /v1/completions: prompts in any of the four forms, generated on the base or an adapter.
 
-import type { ServerContext } from "../context.ts";
 import { UnsupportedFieldError } from "../errors.ts";
 import { eventStream } from "../event-stream.ts";
-import { collectParts } from "../generation/collect-parts.ts";
 import { type Generation, prepareGeneration } from "../generation/generation.ts";
-import type { TextModel } from "../text/text-model.ts";
-import { CompletionChoiceWriter, joinCompletionChunks } from "./completion-choice.ts";
+import { keepChoices } from "../generation/kept-choice.ts";
+import type { WithLazyLists } from "../json-parts.ts";
+import type { Sender, TextModel } from "../text/text-model.ts";
+import { wholeAnswer } from "../whole-answer.ts";
+import { CompletionChoiceWriter } from "./completion-choice.ts";
 import {
   type CompletionAnswer,
   type CompletionRequest,
@@ -14,7 +15,7 @@ import {
   completionRequest,
 } from "./completions-contract.ts";
 import { jsonEndpoint, jsonResponse } from "./endpoint.ts";
-import { promptText, promptTokenIds } from "./prompt.ts";
+import { PromptEcho, promptTokenIds } from "./prompt.ts";
 import { StreamUsage, usageOf } from "./usage.ts";
 
 const defaultMaxTokens = 16; // OpenAI's
@@ -29,17 +30,21 @@ export const completions = jsonEndpoint({
   responses: {
     200: jsonResponse("The choices; with stream, the same in server-sent events.", completionAnswer),
   },
-  async handle({ body, signal, record, tenant }, context) {
+  async handle({ body, bodyDone, signal, record, tenant }, context) {
     if (body.best_of && body.best_of !== (body.n ?? 1)) {
       throw new UnsupportedFieldError("best_of", "ask for n and choose among them");
     }
-    const { text } = context.readiness.serving;
-    const { prompts, isList } = body.prompt;
+    const { engine, text } = context.readiness.serving;
+    const { isList } = body.prompt;
+    const sender = { tenantId: tenant.id, signal, maxTokens: engine.model.maxContext };
+    const prompts = await encodeInTurns(body, text, sender);
+    body.prompt = { prompts: [], isList }; // nobody needs it any more
+    bodyDone();
     const generation = prepareGeneration(
       {
         idPrefix: "cmpl-",
         fields: body,
-        prompts: await encodeInTurns(prompts, text),
+        prompts: prompts.map(({ tokenIds }) => tokenIds),
         promptParam: (index) => (isList ? `prompt[${index}]` : "prompt"),
         maxTokens: body.max_tokens ?? null,
         defaultMaxTokens: (roomTokens) => Math.min(defaultMaxTokens, roomTokens),
@@ -49,32 +54,36 @@ export const completions = jsonEndpoint({
       { signal, record, tenant },
       context,
     );
-    const writers = choiceWriters(body, generation, context);
-    if (!body.stream) return Response.json(await collect(generation, writers));
+    const echoes = prompts.map(({ echo }) => echo);
+    const writers = choiceWriters(body, { ...generation, echoes }, text);
+    if (!body.stream) return wholeAnswer(() => whole(generation, writers), { ...generation, record });
     const events = chunks(body, generation, writers);
     return eventStream({ ...generation, events, record, logger: context.logger });
   },
 });
 
+type EncodedPrompt = { readonly tokenIds: readonly number[]; readonly echo: PromptEcho | null };
+
 /** One prompt after the other with a turn of the event loop between: a long list must not hold up the streams. */
-async function encodeInTurns(prompts: CompletionRequest["prompt"]["prompts"], text: TextModel) {
-  const encoded: (readonly number[])[] = [];
-  for (const prompt of prompts) {
-    encoded.push(await promptTokenIds(prompt, text));
+async function encodeInTurns({ prompt, echo }: CompletionRequest, text: TextModel, sender: Sender) {
+  const encoded: EncodedPrompt[] = [];
+  for (const one of prompt.prompts) {
+    const tokenIds = await promptTokenIds(one, text, sender);
+    encoded.push({ tokenIds, echo: echo ? new PromptEcho(one, text) : null });
     await new Promise((resolve) => setImmediate(resolve));
   }
   return encoded;
 }
 
-function choiceWriters(body: CompletionRequest, { plans }: Generation, context: ServerContext) {
-  const { text } = context.readiness.serving;
+type WrittenChoices = Pick<Generation, "plans"> & { readonly echoes: readonly (PromptEcho | null)[] }; // by prompt
+
+function choiceWriters(body: CompletionRequest, { plans, echoes }: WrittenChoices, text: TextModel) {
   const choicesPerPrompt = body.n ?? 1;
   return plans.map((plan, index) => {
-    const prompt = body.prompt.prompts[Math.floor(index / choicesPerPrompt)]!;
     const options = {
       index,
       plan,
-      echo: body.echo ? promptText(prompt, text) : null,
+      echo: echoes[Math.floor(index / choicesPerPrompt)]!,
       asTokenIds: body.return_tokens_as_token_ids ?? false,
       withTokenIds: body.return_token_ids ?? !text.hasTokenizer,
       everyToken: body.stream_options?.continuous_usage_stats ?? false,
@@ -83,15 +92,16 @@ function choiceWriters(body: CompletionRequest, { plans }: Generation, context: 
   });
 }
 
-async function collect(
+async function whole(
   generation: Generation,
   writers: readonly CompletionChoiceWriter[],
-): Promise<CompletionAnswer> {
-  const parts = await collectParts(generation.pieces, writers);
+): Promise<WithLazyLists<CompletionAnswer>> {
+  const kept = await keepChoices(generation, writers[0]!.options);
+  for (const writer of writers) await writer.prepare();
   return {
     ...generation.head,
     object: "text_completion",
-    choices: parts.map((chunks) => joinCompletionChunks(chunks, generation)),
+    choices: writers.map((writer, index) => writer.whole(kept[index]!)),
     usage: usageOf(generation),
   };
 }
@@ -104,7 +114,9 @@ async function* chunks(
   const usage = new StreamUsage(body.stream_options, generation);
   const head = { ...generation.head, object: "text_completion" as const };
   for await (const [index, piece] of generation.pieces) {
-    const chunk = writers[index]!.write(piece);
+    const writer = writers[index]!;
+    await writer.prepare();
+    const chunk = writer.write(piece);
     if (chunk) yield { ...head, choices: [chunk], ...usage.field() };
   }
   const final = usage.final();

@@ -1,22 +1,20 @@
 // Messages of a chat request to prompt token ids, through the model's chat template.
 
 import type { ChatMessage } from "../text/chat-template.ts";
-import type { TextModel } from "../text/text-model.ts";
+import type { EncodeOptions, TextModel } from "../text/text-model.ts";
 import type { Conversation } from "./chat-completions-contract.ts";
-
-export function conversationText(conversation: Conversation, text: TextModel): string {
-  return text.renderChat(conversation.messages.map(chatMessage), {
-    addGenerationPrompt: conversation.add_generation_prompt ?? true,
-    variables: conversation.chat_template_kwargs ?? {},
-  });
-}
 
 export function conversationTokenIds(
   conversation: Conversation,
   text: TextModel,
+  options: Partial<EncodeOptions> = {},
 ): Promise<readonly number[]> {
-  // The template writes the special tokens itself.
-  return text.encode(conversationText(conversation, text), { addSpecialTokens: false });
+  const chat = {
+    messages: conversation.messages.map(chatMessage),
+    addGenerationPrompt: conversation.add_generation_prompt ?? true,
+    variables: conversation.chat_template_kwargs ?? {},
+  };
+  return text.encodeChat(chat, { addSpecialTokens: false, ...options }); // the template writes them itself
 }
 
 /** Text parts are joined by line breaks, as vLLM does for templates that expect a string. */

@@ -11,6 +11,8 @@ export type ListenerName = "main" | "admin";
 
 export type EndpointRequest<Body> = {
   readonly body: Body;
+  /** Gives its memory's share back early; what was long in it must be gone by then. */
+  readonly bodyDone: () => void;
   readonly raw: Request;
   readonly signal: AbortSignal; // aborted when the client is gone
   readonly record: RequestRecord;

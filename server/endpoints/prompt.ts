@@ -2,7 +2,7 @@
 
 import { z } from "@hono/zod-openapi";
 import { isTokenId } from "../generation/bounded.ts";
-import type { TextModel } from "../text/text-model.ts";
+import type { Sender, TextModel } from "../text/text-model.ts";
 
 export type Prompt = { readonly text: string } | { readonly tokenIds: readonly number[] };
 export type Prompts = { readonly prompts: readonly Prompt[]; readonly isList: boolean };
@@ -46,11 +46,38 @@ function one(prompt: Prompt): Prompts {
   return { prompts: [prompt], isList: false };
 }
 
-/** Throws TokenizerMissingError for text where the model has no tokenizer. */
-export async function promptTokenIds(prompt: Prompt, text: TextModel): Promise<readonly number[]> {
-  return "tokenIds" in prompt ? prompt.tokenIds : text.encode(prompt.text, { addSpecialTokens: true });
+/** Throws as TextModel.encode does. */
+export async function promptTokenIds(
+  prompt: Prompt,
+  text: TextModel,
+  sender?: Sender,
+): Promise<readonly number[]> {
+  return "tokenIds" in prompt
+    ? prompt.tokenIds
+    : text.encode(prompt.text, { addSpecialTokens: true, sender });
 }
 
-export function promptText(prompt: Prompt, text: TextModel): string {
-  return "text" in prompt ? prompt.text : text.tokenizer.decode(prompt.tokenIds, { skipSpecialTokens: true });
+/** A prompt's text as its answers repeat it. Token ids are decoded once for all of them. */
+export class PromptEcho {
+  readonly #prompt: Prompt;
+  readonly #model: TextModel;
+  #text: string | null;
+
+  constructor(prompt: Prompt, model: TextModel) {
+    this.#prompt = prompt;
+    this.#model = model;
+    this.#text = "text" in prompt ? prompt.text : null;
+  }
+
+  /** To be awaited before `text`. Long prompts take milliseconds: others have their turns between two of them. */
+  async prepare(): Promise<void> {
+    if (this.#text !== null || "text" in this.#prompt) return;
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#text ??= this.#model.tokenizer.decode(this.#prompt.tokenIds, { skipSpecialTokens: true });
+  }
+
+  get text(): string {
+    if (this.#text === null) throw new Error("the prompt's text is not prepared");
+    return this.#text;
+  }
 }

@@ -8,7 +8,7 @@ import { wellFormedText } from "../generation/sampling-fields.ts";
 import { resolveModel } from "../model-name.ts";
 import type { TenantAdapters } from "../served-adapters.ts";
 import { conversationFields } from "./chat-completions-contract.ts";
-import { conversationText } from "./conversation.ts";
+import { conversationTokenIds } from "./conversation.ts";
 import { jsonEndpoint, jsonResponse } from "./endpoint.ts";
 
 const modelField = {
@@ -50,16 +50,19 @@ export const tokenize = jsonEndpoint({
   summary: "Token ids of a prompt or a conversation",
   jsonBody: tokenizeRequest,
   responses: { 200: jsonResponse("The token ids.", tokenizeAnswer) },
-  async handle({ body, tenant }, context) {
+  async handle({ body, signal, tenant }, context) {
     checkModel(body.model, context.readiness.serving.adaptersOf(tenant), context);
     const { text, engine } = context.readiness.serving;
+    const { maxContext } = engine.model;
     const { messages, prompt = "", add_special_tokens } = body;
-    const source = messages ? conversationText({ ...body, messages }, text) : prompt;
-    const addSpecialTokens = add_special_tokens ?? messages === undefined;
-    const tokens = await text.encode(source, { addSpecialTokens });
+    const sender = { tenantId: tenant.id, signal }; // also of what is too long: by how much is a fair question
+    const options = { addSpecialTokens: add_special_tokens ?? messages === undefined, sender };
+    const tokens = messages
+      ? await conversationTokenIds({ ...body, messages }, text, options)
+      : await text.encode(prompt, options);
     return Response.json({
       count: tokens.length,
-      max_model_len: engine.model.maxContext,
+      max_model_len: maxContext,
       tokens,
       token_strs: body.return_token_strs ? tokens.map((id) => text.tokenizer.spelling(id)) : null,
     });

@@ -10,6 +10,7 @@ import type {
 import { createDetokenizer, type Detokenizer } from "../text/detokenizer.ts";
 import { StopMatcher } from "../text/stop-matcher.ts";
 import type { TextModel } from "../text/text-model.ts";
+import type { TokenQuota } from "../usage/token-quota.ts";
 
 export type ChoicePlan = {
   readonly request: GenerationRequest;
@@ -43,10 +44,11 @@ export type ChoiceRunner = {
   readonly engine: Pick<Engine, "generate">;
   readonly text: TextModel;
   readonly signal: AbortSignal;
+  readonly quota: Pick<TokenQuota, "take">;
 };
 
 export async function* generateChoice(plan: ChoicePlan, runner: ChoiceRunner): AsyncGenerator<EnginePiece> {
-  const { engine, text, signal } = runner;
+  const { engine, text, signal, quota } = runner;
   const pieces = new ChoiceText(plan, text);
   for await (const event of engine.generate(plan.request, signal)) {
     switch (event.type) {
@@ -55,6 +57,10 @@ export async function* generateChoice(plan: ChoicePlan, runner: ChoiceRunner): A
         yield event;
         break;
       case "token": {
+        if (!quota.take()) {
+          yield cutShort(pieces);
+          return;
+        }
         const textOffset = pieces.decodedLength;
         const added = pieces.push(event.tokenId);
         yield { type: "token", text: added.text, tokenId: event.tokenId, logprob: event.logprob, textOffset };
@@ -92,6 +98,13 @@ export async function* generateChoice(plan: ChoicePlan, runner: ChoiceRunner): A
   }
   signal.throwIfAborted();
   throw new Error(`the engine ended request ${plan.request.id} without a finished event`);
+}
+
+/** Where the tenant's tokens are used up. */
+function cutShort(pieces: ChoiceText): EnginePiece {
+  const { text, stop } = pieces.finish(null);
+  const reason = stop === null ? "length" : "stop";
+  return { type: "finished", text, reason, stop, tokens: pieces.tokens, timing: null };
 }
 
 /** vLLM's stop_reason: null for the model's own end-of-sequence token. */

@@ -5,8 +5,10 @@ import { randomUUID } from "node:crypto";
 import type { ServerContext } from "../context.ts";
 import { linkedController } from "../linked-controller.ts";
 import type { RequestRecord } from "../request-record.ts";
-import type { Tenant } from "../tenancy/tenant.ts";
+import { sharerOf, type Tenant } from "../tenancy/tenant.ts";
 import { charged } from "../usage/charged.ts";
+import { TokenQuota } from "../usage/token-quota.ts";
+import { AnswerMemory } from "./answer-budget.ts";
 import type { ChoicePiece, ChoicePlan } from "./choice.ts";
 import { leasedEngine } from "./leased-engine.ts";
 import { type PlanInput, planChoices } from "./plan-choices.ts";
@@ -24,7 +26,7 @@ export type Generation = {
   readonly plans: readonly ChoicePlan[];
   readonly promptTokens: number; // a prompt that n choices share counts once
   readonly pieces: AsyncGenerator<readonly [index: number, piece: ChoicePiece]>;
-  readonly withLogprobs: boolean;
+  readonly memory: AnswerMemory; // taken when `pieces` begin; of what is no stream to be disposed of when it is sent
   readonly signal: AbortSignal;
   readonly abort: () => void;
   readonly completionTokens: Pick<TokenCount, "total" | "cachedPrompt">; // grow as `pieces` is read
@@ -38,7 +40,7 @@ export type AnswerHead = {
   readonly system_fingerprint: string;
 };
 
-/** Throws what planChoices and Compositions.resolve throw; the engine hears of nothing until `pieces` is read. */
+/** Throws AnswerTooLargeError and what planChoices and Compositions.resolve throw; the engine hears of nothing until `pieces` is read. */
 export function prepareGeneration(
   input: GenerationInput,
   request: { readonly signal: AbortSignal; readonly record: RequestRecord; readonly tenant: Tenant },
@@ -54,6 +56,7 @@ export function prepareGeneration(
       adapterId: fields.adapter_id ?? null,
       adapters: fields.adapters ?? null,
       mode: fields.mode ?? null,
+      owner: sharerOf(tenant),
     },
     { baseName: context.baseName, adapter: (id) => adapters.get(id) },
   );
@@ -62,6 +65,8 @@ export function prepareGeneration(
     { ...input, id, tenant, adapter: resolved.adapter, blend: resolved.blend },
     { model: engine.model, text },
   );
+  const isStream = fields.stream ?? false;
+  const memory = new AnswerMemory(plans, { allowance: context.answers, owner: tenant.id, isStream });
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
   record.model = resolved.name;
   record.promptTokens = promptTokens;
@@ -70,22 +75,30 @@ export function prepareGeneration(
   const answerId = `${input.idPrefix}${id}`;
   const leaving = linkedController(request.signal);
   const cancelling = linkedController(leaving.signal);
+  const quota = new TokenQuota({
+    choices: plans.length,
+    mostTokens: plans.reduce((sum, { request: { maxTokens } }) => sum + maxTokens, 0),
+    isOpenEnded: input.maxTokens === null,
+  });
   const pieces = runChoices(plans, {
     engine: leasedEngine(engine, adapters),
     text,
     signal: cancelling.signal,
+    quota,
     metrics: context.metrics,
+    onUnread: isStream ? (pieces) => memory.holdUnread(pieces) : () => {}, // others are taken as they come
   });
   const charge = {
     tenant,
     model: resolved.name,
     adapterVersion: resolved.usageVersion,
     promptTokens,
-    mostCompletionTokens: plans.reduce((sum, { request: { maxTokens } }) => sum + maxTokens, 0),
+    quota,
     completionTokens,
     cachedPromptTokens: completionTokens.cachedPrompt,
     signal: cancelling.signal,
   };
+  const generated = charged(completionTokens.watch(pieces), charge, { limits: context.limits, usage });
   return {
     head: {
       id: answerId,
@@ -95,13 +108,29 @@ export function prepareGeneration(
     },
     plans,
     promptTokens,
-    pieces: context.requests.track(
-      charged(completionTokens.watch(pieces), charge, { limits: context.limits, usage }),
-      { id: answerId, headerId: record.id, tenantId: tenant.id, cancelling },
-    ),
-    withLogprobs: input.logprobs !== null,
+    pieces: context.requests.track(remembered(generated, memory, isStream), {
+      id: answerId,
+      headerId: record.id,
+      tenantId: tenant.id,
+      cancelling,
+    }),
+    memory,
     signal: leaving.signal,
     abort: () => leaving.abort(),
     completionTokens,
   };
+}
+
+/** Throws AnswersTooManyError before anything is generated. */
+async function* remembered<Piece>(
+  pieces: AsyncIterable<Piece>,
+  memory: AnswerMemory,
+  isStream: boolean,
+): AsyncGenerator<Piece> {
+  memory.begin();
+  try {
+    yield* pieces;
+  } finally {
+    if (isStream) memory[Symbol.dispose]();
+  }
 }

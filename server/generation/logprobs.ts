@@ -1,9 +1,9 @@
 // Log-probabilities in OpenAI's two shapes: the flat lists of completions and the records of chat.
 
 import type { TokenLogprob } from "../../scheduler/protocol.ts";
+import { LazyList, type WithLazyLists } from "../json-parts.ts";
 import type { TextModel } from "../text/text-model.ts";
-
-export type PlacedLogprob = { readonly logprob: TokenLogprob; readonly textOffset: number };
+import type { PackedLogprobs, ScoredToken } from "./packed-logprobs.ts";
 
 export type CompletionLogprobs = {
   readonly tokens: string[];
@@ -27,17 +27,27 @@ export class LogprobWriter {
     this.#asTokenIds = options.asTokenIds || !text.hasTokenizer;
   }
 
-  /** `null` for the first prompt token, which nothing precedes. */
-  completion(tokens: readonly (PlacedLogprob | { readonly tokenId: number; readonly textOffset: number })[]) {
-    const lists: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
-    for (const token of tokens) {
-      const known = "logprob" in token ? token.logprob : null;
-      lists.tokens.push(this.#token("logprob" in token ? token.logprob.tokenId : token.tokenId));
-      lists.token_logprobs.push(known && finite(known.logprob));
-      lists.top_logprobs.push(known && this.#topOf(known));
-      lists.text_offset.push(token.textOffset);
-    }
-    return lists;
+  completion(tokens: readonly ScoredToken[]): CompletionLogprobs {
+    return {
+      tokens: tokens.map(this.#nameOf),
+      token_logprobs: tokens.map(this.#logprobOf),
+      top_logprobs: tokens.map(this.#topOf),
+      text_offset: tokens.map(({ textOffset }) => textOffset),
+    };
+  }
+
+  wholeCompletion(
+    tokens: PackedLogprobs,
+    textOffsets: () => Iterable<number>,
+  ): WithLazyLists<CompletionLogprobs> {
+    const each = <Part>(partOf: (token: ScoredToken) => Part) =>
+      new LazyList(() => mapped(tokens.from(0), partOf));
+    return {
+      tokens: each(this.#nameOf),
+      token_logprobs: each(this.#logprobOf),
+      top_logprobs: each(this.#topOf),
+      text_offset: new LazyList(textOffsets),
+    };
   }
 
   chat({ tokenId, logprob, top }: TokenLogprob): ChatTokenLogprob {
@@ -47,13 +57,22 @@ export class LogprobWriter {
     };
   }
 
+  wholeChat(tokens: PackedLogprobs): LazyList<ChatTokenLogprob> {
+    return new LazyList(() => mapped(tokens.from(0), ({ logprob }) => this.chat(logprob!)));
+  }
+
+  readonly #nameOf = ({ tokenId }: ScoredToken): string => this.#token(tokenId);
+
+  readonly #logprobOf = ({ logprob }: ScoredToken): number | null => logprob && finite(logprob.logprob);
+
   /** The drawn token is always among them, as in OpenAI's and vLLM's answers. */
-  #topOf({ tokenId, logprob, top }: TokenLogprob): Record<string, number> {
+  readonly #topOf = ({ logprob }: ScoredToken): Record<string, number> | null => {
+    if (logprob === null) return null;
     const byToken: Record<string, number> = Object.create(null);
-    for (const [id, value] of [...top, [tokenId, logprob] as const])
+    for (const [id, value] of [...logprob.top, [logprob.tokenId, logprob.logprob] as const])
       byToken[this.#token(id)] ??= finite(value);
     return byToken;
-  }
+  };
 
   #chatToken(tokenId: number, logprob: number): ChatToken {
     return { token: this.#token(tokenId), logprob: finite(logprob), bytes: [...this.#bytes(tokenId)] };
@@ -72,4 +91,8 @@ export class LogprobWriter {
 
 function finite(logprob: number): number {
   return Math.max(logprob, lowestLogprob);
+}
+
+function* mapped<Item, Part>(items: Iterable<Item>, partOf: (item: Item) => Part): Generator<Part> {
+  for (const item of items) yield partOf(item);
 }

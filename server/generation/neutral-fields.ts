@@ -6,13 +6,20 @@ import { z } from "@hono/zod-openapi";
 
 const unknown = z.unknown().optional();
 
+/** Nothing is kept of a value that changes nothing: it may be megabytes. */
+const dropped = () => undefined;
+const label = unknown.transform(dropped).optional();
+
 /** Accepts the given values; any other is refused with the remedy. */
 function only(remedy: string, ...neutral: readonly (string | number | boolean)[]) {
-  return unknown.superRefine((value, context) => {
-    if (value === undefined || value === null || neutral.some((other) => other === value)) return;
-    if (Array.isArray(value) && value.length === 0) return;
-    context.addIssue({ code: "custom", message: remedy, params: { unsupported: true } });
-  });
+  return unknown
+    .superRefine((value, context) => {
+      if (value === undefined || value === null || neutral.some((other) => other === value)) return;
+      if (Array.isArray(value) && value.length === 0) return;
+      context.addIssue({ code: "custom", message: remedy, params: { unsupported: true } });
+    })
+    .transform(dropped)
+    .optional();
 }
 
 const leaveItOut = "leave it out";
@@ -20,11 +27,11 @@ const noTools = "tool calls are not supported here; leave it out and describe th
 const noSteering = "constrained decoding is not supported here; leave it out and check the text";
 
 const labels = {
-  user: unknown,
-  metadata: unknown,
-  safety_identifier: unknown,
-  prompt_cache_key: unknown,
-  prompt_cache_retention: unknown,
+  user: label,
+  metadata: label,
+  safety_identifier: label,
+  prompt_cache_key: label,
+  prompt_cache_retention: label,
   store: only("completions are not stored; leave it out", false),
   service_tier: only("there is one tier; leave it out", "auto", "default"),
   request_id: only("send it as the x-request-id header"),
@@ -48,11 +55,14 @@ const vllm = {
   mm_processor_kwargs: only(leaveItOut),
 };
 
-const responseFormat = unknown.superRefine((value, context) => {
-  const isText = typeof value === "object" && value !== null && "type" in value && value.type === "text";
-  if (value === undefined || value === null || isText) return;
-  context.addIssue({ code: "custom", message: noSteering, params: { unsupported: true } });
-});
+const responseFormat = unknown
+  .superRefine((value, context) => {
+    const isText = typeof value === "object" && value !== null && "type" in value && value.type === "text";
+    if (value === undefined || value === null || isText) return;
+    context.addIssue({ code: "custom", message: noSteering, params: { unsupported: true } });
+  })
+  .transform(dropped)
+  .optional();
 
 export const neutralFields = { ...labels, ...vllm, response_format: responseFormat };
 
@@ -64,15 +74,18 @@ export const neutralChatFields = {
   parallel_tool_calls: only(noTools, true, false),
   functions: only(noTools),
   function_call: only(noTools, "none", "auto"),
-  modalities: unknown.superRefine((value, context) => {
-    const isText = Array.isArray(value) && value.every((modality) => modality === "text");
-    if (value === undefined || value === null || isText) return;
-    context.addIssue({
-      code: "custom",
-      message: "the model writes text only",
-      params: { unsupported: true },
-    });
-  }),
+  modalities: unknown
+    .superRefine((value, context) => {
+      const isText = Array.isArray(value) && value.every((modality) => modality === "text");
+      if (value === undefined || value === null || isText) return;
+      context.addIssue({
+        code: "custom",
+        message: "the model writes text only",
+        params: { unsupported: true },
+      });
+    })
+    .transform(dropped)
+    .optional(),
   audio: only("the model writes text only"),
   prediction: only(leaveItOut),
   reasoning_effort: only("use chat_template_kwargs where the model's template has a switch"),

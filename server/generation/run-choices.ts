@@ -5,7 +5,10 @@ import type { GenerationMeter, Metrics } from "../metrics.ts";
 import { type ChoicePlan, type ChoiceRunner, type EnginePiece, generateChoice } from "./choice.ts";
 import { merge } from "./merge.ts";
 
-export type ChoicesRunner = ChoiceRunner & { readonly metrics: Pick<Metrics, "startGeneration"> };
+export type ChoicesRunner = ChoiceRunner & {
+  readonly metrics: Pick<Metrics, "startGeneration">;
+  readonly onUnread: (pieces: number) => void; // as merge has it
+};
 
 /** Pieces with the index of their choice. Leaving the loop aborts every choice that is still running. */
 export async function* runChoices(
@@ -14,7 +17,8 @@ export async function* runChoices(
 ): AsyncGenerator<readonly [index: number, piece: EnginePiece]> {
   const leaving = linkedController(runner.signal);
   try {
-    yield* merge(plans.map((plan) => metered(plan, { ...runner, signal: leaving.signal })));
+    const choices = plans.map((plan) => metered(plan, { ...runner, signal: leaving.signal }));
+    yield* merge(choices, runner.onUnread);
   } finally {
     leaving.abort();
   }

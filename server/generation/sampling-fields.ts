@@ -80,4 +80,4 @@ export function hasStreamForOptions({ stream, stream_options }: StreamFields): b
 export const streamMissing = { path: ["stream_options"], message: "needs stream: true" };
 
 const fieldsSchema = z.object(samplingFields);
-export type SamplingFields = z.output<typeof fieldsSchema>;
+export type SamplingFields = Omit<z.output<typeof fieldsSchema>, keyof typeof neutralFields>;

@@ -1,6 +1,6 @@
-// Requests and tokens per minute and tokens per day, per tenant. Tokens are reserved when a request begins, at the
-// most it can use, and settled at what it used, so that requests side by side cannot overdraw. Rows at once are the
-// scheduler's: what is above them waits there.
+// Requests and tokens per minute and tokens per day, per tenant. Tokens are reserved before they are used, and settled
+// at what was used, so that requests side by side cannot overdraw. Rows at once are the scheduler's: what is above them
+// waits there.
 
 import { RateLimitError } from "./errors.ts";
 import { RateWindow } from "./rate-window.ts";
@@ -13,9 +13,13 @@ export type RateLimitsOptions = {
 };
 
 export type Reservation = {
+  /** Throws RateLimitError, and then stays as it is. */
+  grow(by: number): void;
   /** Once, with the tokens that were used. */
   settle(used: number): void;
 };
+
+type Part = { readonly reserved: number; readonly settle: (used: number) => void };
 
 type Use = {
   readonly requests: RateWindow;
@@ -47,8 +51,29 @@ export class RateLimits {
     requests.spend(1);
   }
 
+  /** Tokens that one request may reserve if there is no other; a limit that is null is infinite. */
+  mostAtOnce({ quotas: { tokensPerMinute, tokensPerDay } }: Pick<Tenant, "quotas">): number {
+    return Math.min(tokensPerMinute ?? Number.POSITIVE_INFINITY, tokensPerDay ?? Number.POSITIVE_INFINITY);
+  }
+
   /** Throws RateLimitError, and then reserves nothing; else `settle` must follow. */
-  reserve(tenant: Tenant, reserved: number): Reservation {
+  reserve(tenant: Tenant, tokens: number): Reservation {
+    const parts = [this.#reservePart(tenant, tokens)];
+    return {
+      grow: (by) => void parts.push(this.#reservePart(tenant, by)),
+      settle: (used) => {
+        let rest = used;
+        for (const { reserved, settle } of parts) {
+          const own = Math.min(reserved, rest);
+          settle(own);
+          rest -= own;
+        }
+      },
+    };
+  }
+
+  /** Each counts from its own time on: what grows late was used late. */
+  #reservePart(tenant: Tenant, reserved: number): Part {
     const use = this.#useOf(tenant);
     this.#checkDay(tenant, reserved);
     this.#checkMinute(tenant, reserved);
@@ -56,6 +81,7 @@ export class RateLimits {
     // Without a limit nothing would flow back.
     const settleMinute = tenant.quotas.tokensPerMinute === null ? null : use.tokens.reserve(reserved);
     return {
+      reserved,
       settle: (used) => {
         use.reservedTokens -= reserved;
         settleMinute?.(used);

@@ -1,26 +1,35 @@
-// A worker thread with a tokenizer of its own: encodes the long texts of one model directory, one after another.
+// A worker thread with a tokenizer and a template of its own: encodes the long texts and conversations of one model
+// directory, one after another.
 
 import { parentPort, workerData } from "node:worker_threads";
-import { UntokenizableTextError } from "../errors.ts";
+import { RequestError } from "../errors.ts";
 import { loadTextParts } from "./load-text.ts";
+import { type ChatText, encodeHere } from "./text-model.ts";
 
-export type EncodeJob = { readonly id: number; readonly text: string; readonly addSpecialTokens: boolean };
-export type EncodeResult = { readonly id: number; readonly tokenIds: number[] | null }; // null = untokenizable
+export type EncodeJob = {
+  readonly id: number;
+  readonly source: string | ChatText;
+  readonly addSpecialTokens: boolean;
+  readonly maxTokens: number | undefined;
+};
 
-const { tokenizer } = await loadTextParts(workerData as string);
-if (!tokenizer || !parentPort)
-  throw new Error("this module is a worker's entry, for a model with a tokenizer");
+/** What is wrong is the text's fault; anything else ends the thread. */
+export type EncodeResult =
+  | { readonly id: number; readonly tokenIds: number[] }
+  | { readonly id: number; readonly refusal: Pick<RequestError, "code" | "message" | "param"> };
+
+const parts = await loadTextParts(workerData as string);
+if (!parentPort) throw new Error("this module is a worker's entry");
 const port = parentPort;
 
-port.on("message", ({ id, text, addSpecialTokens }: EncodeJob) => {
-  port.postMessage({ id, tokenIds: encode(text, addSpecialTokens) } satisfies EncodeResult);
-});
+port.on("message", (job: EncodeJob) => port.postMessage(resultOf(job)));
 
-function encode(text: string, addSpecialTokens: boolean): number[] | null {
+function resultOf({ id, source, ...options }: EncodeJob): EncodeResult {
   try {
-    return tokenizer!.encode(text, { addSpecialTokens });
+    return { id, tokenIds: encodeHere(source, parts, options) };
   } catch (error) {
-    if (error instanceof UntokenizableTextError) return null;
-    throw error;
+    if (!(error instanceof RequestError)) throw error;
+    const { code, message, param } = error;
+    return { id, refusal: { code, message, param } };
   }
 }

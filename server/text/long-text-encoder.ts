@@ -1,13 +1,19 @@
-// Encodes long texts in a worker thread, so that one client's long prompt does not hold up everybody's tokens.
-// The thread starts with the first of them.
+// Encodes long texts in a worker thread, so that one client's long prompt does not hold up everybody's tokens, one at a
+// time, by turns of the tenants. The thread starts with the first of them.
 
 import { Worker } from "node:worker_threads";
 import { siblingModule } from "../../kernels/sibling-module.ts";
-import { UntokenizableTextError } from "../errors.ts";
+import { RequestError } from "../errors.ts";
+import { EncodingTurns } from "../finetuning/encoding-turns.ts";
 import type { EncodeJob, EncodeResult } from "./encode-worker.ts";
+import type { ChatText, EncodeOptions, Sender } from "./text-model.ts";
+
+/** Training files, which have turns of their own before they get here. */
+const serverItself: Sender = { tenantId: "", signal: new AbortController().signal };
 
 export class LongTextEncoder {
   readonly #modelDirectory: string;
+  readonly #turns = new EncodingTurns();
   readonly #waiting = new Map<number, PromiseWithResolvers<number[]>>();
   #worker: Worker | null = null;
   #nextId = 0;
@@ -16,18 +22,26 @@ export class LongTextEncoder {
     this.#modelDirectory = modelDirectory;
   }
 
-  /** Throws UntokenizableTextError. */
-  encode(text: string, options: { readonly addSpecialTokens: boolean }): Promise<number[]> {
-    const id = this.#nextId++;
-    const result = Promise.withResolvers<number[]>();
-    this.#waiting.set(id, result);
-    this.#worker ??= this.#start();
-    this.#worker.postMessage({ id, text, addSpecialTokens: options.addSpecialTokens } satisfies EncodeJob);
-    return result.promise;
+  /** Throws as TextModel's `encode` and `encodeChat` do. A sender who leaves before the turn costs nothing. */
+  encode(
+    source: string | ChatText,
+    { addSpecialTokens, sender = serverItself }: EncodeOptions,
+  ): Promise<number[]> {
+    const { tenantId, signal, maxTokens } = sender;
+    return this.#turns.run(tenantId, signal, () => this.#encode({ source, addSpecialTokens, maxTokens }));
   }
 
   async close(): Promise<void> {
     await this.#worker?.terminate();
+  }
+
+  #encode(job: Omit<EncodeJob, "id">): Promise<number[]> {
+    const id = this.#nextId++;
+    const result = Promise.withResolvers<number[]>();
+    this.#waiting.set(id, result);
+    this.#worker ??= this.#start();
+    this.#worker.postMessage({ id, ...job } satisfies EncodeJob);
+    return result.promise;
   }
 
   #start(): Worker {
@@ -35,11 +49,12 @@ export class LongTextEncoder {
       workerData: this.#modelDirectory,
     });
     worker.unref(); // it holds nothing that a process must wait for
-    worker.on("message", ({ id, tokenIds }: EncodeResult) => {
-      const result = this.#waiting.get(id);
-      this.#waiting.delete(id);
-      if (tokenIds) result?.resolve(tokenIds);
-      else result?.reject(new UntokenizableTextError());
+    worker.on("message", (message: EncodeResult) => {
+      const result = this.#waiting.get(message.id);
+      this.#waiting.delete(message.id);
+      if ("tokenIds" in message) return result?.resolve(message.tokenIds);
+      const { code, message: text, param } = message.refusal;
+      result?.reject(new RequestError(code, text, param));
     });
     worker.on("error", (error) => this.#drop(error));
     worker.on("exit", () => this.#drop(new Error("the tokenizer's thread ended")));

@@ -1,7 +1,7 @@
 // The text side of a checkpoint: tokenizer and chat template, each of which may be missing.
 // Knows no files and no weights.
 
-import { ChatTemplateMissingError, TokenizerMissingError } from "../errors.ts";
+import { ChatTemplateMissingError, TextTooLongError, TokenizerMissingError } from "../errors.ts";
 import type { ChatMessage, ChatTemplate, RenderOptions } from "./chat-template.ts";
 import type { LongTextEncoder } from "./long-text-encoder.ts";
 import type { TextTokenizer } from "./tokenizer.ts";
@@ -11,7 +11,22 @@ export type TextParts = {
   readonly template: ChatTemplate | null;
 };
 
+/** Whose text is encoded, which may wait for its turn, and how many tokens it may come to. */
+export type Sender = {
+  readonly tenantId: string;
+  readonly signal: AbortSignal;
+  readonly maxTokens?: number; // default: as many as there are
+};
+
+export type EncodeOptions = {
+  readonly addSpecialTokens: boolean;
+  readonly sender?: Sender | undefined; // default: the server itself, without a limit
+};
+
+export type ChatText = RenderOptions & { readonly messages: readonly ChatMessage[] };
+
 const longTextLength = 4096; // characters; encoding them takes a few milliseconds
+const manyMessages = 64; // rendering them takes a few milliseconds
 
 export class TextModel {
   readonly #parts: TextParts;
@@ -33,11 +48,22 @@ export class TextModel {
     return this.#parts.tokenizer;
   }
 
-  /** Throws TokenizerMissingError and UntokenizableTextError. */
-  async encode(text: string, options: { readonly addSpecialTokens: boolean }): Promise<readonly number[]> {
+  /** Throws TokenizerMissingError, UntokenizableTextError, TextTooLongError and the signal's reason. */
+  async encode(text: string, options: EncodeOptions): Promise<readonly number[]> {
     const { tokenizer } = this;
+    refuseTooLong(text, tokenizer, options.sender?.maxTokens);
     if (this.#longTexts && text.length > longTextLength) return this.#longTexts.encode(text, options);
     return tokenizer.encode(text, options);
+  }
+
+  /** As `encode`, of a conversation through the template; also throws ChatTemplateMissingError and ChatTemplateError. */
+  async encodeChat(chat: ChatText, options: EncodeOptions): Promise<readonly number[]> {
+    const { tokenizer } = this;
+    const { template } = this.#parts;
+    if (!template) throw new ChatTemplateMissingError();
+    const isLong = chat.messages.length > manyMessages || lengthOf(chat.messages) > longTextLength;
+    if (this.#longTexts && isLong) return this.#longTexts.encode(chat, options);
+    return encodeHere(chat, { tokenizer, template }, { ...options, maxTokens: options.sender?.maxTokens });
   }
 
   /** Prompt text of a conversation; control tokens are in it already. Throws ChatTemplateMissingError. */
@@ -45,4 +71,26 @@ export class TextModel {
     if (!this.#parts.template) throw new ChatTemplateMissingError();
     return this.#parts.template.render(messages, options);
   }
+}
+
+export type EncodeHere = { readonly addSpecialTokens: boolean; readonly maxTokens?: number | undefined };
+
+/** Holds up its thread. Throws what `encode` and `encodeChat` do. */
+export function encodeHere(source: string | ChatText, parts: TextParts, options: EncodeHere): number[] {
+  const { tokenizer, template } = parts;
+  if (!tokenizer) throw new TokenizerMissingError();
+  if (typeof source !== "string" && !template) throw new ChatTemplateMissingError();
+  const text = typeof source === "string" ? source : template!.render(source.messages, source);
+  refuseTooLong(text, tokenizer, options.maxTokens);
+  return tokenizer.encode(text, options);
+}
+
+/** What cannot fit, whatever its tokens, is not worth encoding. Throws TextTooLongError. */
+function refuseTooLong(text: string, tokenizer: TextTokenizer, maxTokens = Number.POSITIVE_INFINITY): void {
+  const least = text.length <= maxTokens ? 0 : Math.ceil(text.length / tokenizer.longestTokenLength);
+  if (least > maxTokens) throw new TextTooLongError({ maximum: maxTokens, characters: text.length, least });
+}
+
+function lengthOf(messages: readonly ChatMessage[]): number {
+  return messages.reduce((sum, { content }) => sum + content.length, 0);
 }

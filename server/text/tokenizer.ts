@@ -19,7 +19,9 @@ export class TextTokenizer {
   readonly #tokenizer: Tokenizer;
   readonly #special: ReadonlySet<number>;
   readonly #added: ReadonlyMap<number, { readonly content: string }>;
+  readonly #dividers: RegExp;
   readonly #pieces = new Map<number, TokenPiece>();
+  #longestTokenLength: number | null = null;
 
   constructor(tokenizerJson: object, tokenizerConfig: object) {
     try {
@@ -32,6 +34,12 @@ export class TextTokenizer {
     }
     const added = this.#tokenizer.get_added_tokens_decoder();
     this.#added = added;
+    const { normalizer } = this.#tokenizer;
+    this.#dividers = anyOf(
+      [...added.values()]
+        .filter((token) => normalizer === null || !token.normalized)
+        .map((token) => token.content),
+    );
     const special = new Set<number>();
     for (const [id, token] of added) if (token.special) special.add(id);
     for (const token of additionalSpecialTokens(tokenizerConfig)) {
@@ -49,6 +57,20 @@ export class TextTokenizer {
     return ids;
   }
 
+  /**
+   * Parts that can be encoded one by one, without special tokens, as if they stood in the text: each begins with the
+   * added token that the one before it ends with, which both have.
+   */
+  partsOf(text: string): string[] {
+    const parts: string[] = [];
+    let from = 0;
+    for (const { index, 0: token } of text.matchAll(this.#dividers)) {
+      parts.push(text.slice(from, index + token.length));
+      from = index;
+    }
+    return [...parts, text.slice(from)];
+  }
+
   /** Ids beyond the vocabulary (padding of the embedding matrix) add nothing to the text. */
   decode(tokenIds: readonly number[], options: { readonly skipSpecialTokens: boolean }): string {
     const visible = tokenIds.filter((id) => this.#isVisible(id, options.skipSpecialTokens));
@@ -58,6 +80,15 @@ export class TextTokenizer {
       skip_special_tokens: false,
       clean_up_tokenization_spaces: false,
     });
+  }
+
+  /** Characters; no token stands for more. A byte's spelling has one, too. */
+  get longestTokenLength(): number {
+    if (this.#longestTokenLength !== null) return this.#longestTokenLength;
+    let longest = 1;
+    for (const token of this.#tokenizer.get_vocab().keys()) longest = Math.max(longest, token.length);
+    this.#longestTokenLength = longest;
+    return longest;
   }
 
   isSpecial(tokenId: number): boolean {
@@ -97,6 +128,15 @@ export class TextTokenizer {
     if (byte) return { bytes: Uint8Array.of(Number.parseInt(byte[1]!, 16)) };
     return { text: token.replaceAll("▁", " ") };
   }
+}
+
+/** Of several that begin at one place the longest, as the package takes them. */
+function anyOf(texts: readonly string[]): RegExp {
+  const longestFirst = texts
+    .filter((text) => text !== "")
+    .sort((one, other) => other.length - one.length)
+    .map((text) => text.replaceAll(/[\\^$.*+?()[\]{}|]/g, "\\$&"));
+  return new RegExp(longestFirst.length === 0 ? "(?!)" : longestFirst.join("|"), "g");
 }
 
 function isByteLevel(decoder: DecoderConfig): boolean {

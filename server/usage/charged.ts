@@ -1,24 +1,25 @@
-// Charges a generation, or other work on prompts, to its tenant, however it ends: tokens are reserved when it begins,
-// and settled and written into the ledger when it is over. A generation counts as its answer's `usage` does.
+// Charges a generation, or other work on prompts, to its tenant, however it ends: tokens are reserved when it begins
+// (an open-ended answer's as it goes on), and settled and written into the ledger when it is over. A generation counts as its answer's `usage` does.
 
 import { CotenantError } from "../../kernels/errors.ts";
 import type { RateLimits } from "../tenancy/rate-limits.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
 import type { UsageLedger } from "./ledger.ts";
+import { TokenQuota } from "./token-quota.ts";
 
 export type Charge = {
   readonly tenant: Tenant;
   readonly model: string;
   readonly adapterVersion: string | null;
   readonly promptTokens: number;
-  readonly mostCompletionTokens: number;
+  readonly quota: TokenQuota; // of the completion
   readonly completionTokens: { readonly total: number }; // grows as the pieces are read
   readonly cachedPromptTokens: { readonly total: number }; // likewise
   readonly signal: AbortSignal; // aborted when the client is gone
 };
 
 export type ChargedTo = {
-  readonly limits: Pick<RateLimits, "reserve">;
+  readonly limits: Pick<RateLimits, "reserve" | "mostAtOnce">;
   readonly usage: Pick<UsageLedger, "record">;
 };
 
@@ -43,7 +44,7 @@ export async function* charged<Piece>(
   }
 }
 
-export type PromptCharge = Omit<Charge, "mostCompletionTokens" | "completionTokens" | "cachedPromptTokens">;
+export type PromptCharge = Omit<Charge, "quota" | "completionTokens" | "cachedPromptTokens">;
 
 /** Work that reads prompts and writes nothing. Throws RateLimitError before it begins. */
 export async function chargedForPrompts<Result>(
@@ -52,10 +53,8 @@ export async function chargedForPrompts<Result>(
   to: ChargedTo,
 ): Promise<Result> {
   const none = { total: 0 };
-  const end = begin(
-    { ...charge, mostCompletionTokens: 0, completionTokens: none, cachedPromptTokens: none },
-    to,
-  );
+  const quota = new TokenQuota({ choices: 0, mostTokens: 0, isOpenEnded: false });
+  const end = begin({ ...charge, quota, completionTokens: none, cachedPromptTokens: none }, to);
   let isRefused = false;
   try {
     return await work();
@@ -70,7 +69,7 @@ export async function chargedForPrompts<Result>(
 /** Reserves; what it returns settles, and records what was not refused. */
 function begin(charge: Charge, { limits, usage }: ChargedTo): (isRefused: boolean) => void {
   const { tenant, model, adapterVersion, promptTokens, completionTokens, cachedPromptTokens } = charge;
-  const reservation = limits.reserve(tenant, promptTokens + charge.mostCompletionTokens);
+  const reservation = charge.quota.begin(promptTokens, tenant, limits);
   return (isRefused) => {
     reservation.settle(isRefused ? 0 : promptTokens + completionTokens.total);
     if (isRefused) return;

@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Allowance } from "../../adapters-store/allowance.ts";
 import type { Name, StoredAdapter } from "../../adapters-store/store.ts";
 import { projections } from "../../kernels/adapter.ts";
 import type { Engine } from "../../scheduler/engine.ts";
@@ -16,6 +17,7 @@ import {
 } from "../../scheduler/protocol.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { type App, createApp } from "../../server/app.ts";
+import { bodyAllowance } from "../../server/body-budget.ts";
 import { Compositions } from "../../server/composition.ts";
 import type { ServerContext, Serving } from "../../server/context.ts";
 import type { CompletionAnswer } from "../../server/endpoints/completions-contract.ts";
@@ -25,6 +27,7 @@ import { LossPlots } from "../../server/finetuning/loss-plots.ts";
 import { openJobs } from "../../server/finetuning/open-jobs.ts";
 import { SeedLedgers } from "../../server/finetuning/seed-ledgers.ts";
 import { TrainingFiles } from "../../server/finetuning/training-files.ts";
+import { answerAllowance } from "../../server/generation/answer-budget.ts";
 import { RunningRequests } from "../../server/generation/running-requests.ts";
 import type { ErrorBody } from "../../server/http-error.ts";
 import { createLogger, type Logger } from "../../server/logger.ts";
@@ -69,6 +72,8 @@ export type ScriptedOptions = {
   readonly logger?: Logger;
   readonly store?: ServedAdaptersOptions["store"]; // default: a scripted one, which keeps what is uploaded
   readonly loraDirectory?: string;
+  readonly bodies?: Allowance;
+  readonly answers?: Allowance;
   readonly filesDirectory?: string; // of training files; default: one that nobody removes
 };
 
@@ -179,6 +184,8 @@ export async function scriptedApp(
     refusesWebPages: options.refusesWebPages ?? false, // requests that go past sockets have no Host
     limits: new RateLimits({ tokensSince: (tenantId, seconds) => usage.tokensSince(tenantId, seconds) }),
     requests: new RunningRequests(),
+    bodies: options.bodies ?? bodyAllowance(),
+    answers: options.answers ?? answerAllowance(),
     metrics: new Metrics({ baseName: "tiny", source: () => null }),
     memory: scriptedMemory,
     logger,
