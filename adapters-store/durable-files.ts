@@ -4,8 +4,14 @@ import { constants } from "node:fs";
 import { copyFile, link, mkdir, open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 
-/** Creates or replaces a file in place; publish it with `renameDurably` or `linkDurably`. */
-export async function writeFileSynced(path: string, content: Uint8Array): Promise<void> {
+/**
+ * Creates or replaces a file in place; publish it with `renameDurably` or `linkDurably`.
+ * @param content whole, or in pieces that are written one after another
+ */
+export async function writeFileSynced(
+  path: string,
+  content: Uint8Array | Iterable<Uint8Array>,
+): Promise<void> {
   const file = await open(path, "w");
   try {
     await file.writeFile(content);

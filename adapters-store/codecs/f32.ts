@@ -16,6 +16,7 @@ export const f32: TensorCodec<Floats> = {
   },
 };
 
+/** The values' own memory. */
 export function encodeF32(values: Float32Array): Uint8Array {
-  return new Uint8Array(bytesOf(values));
+  return bytesOf(values);
 }

@@ -1,19 +1,25 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type AdapterModule, type DecodedAdapter, moduleArrays } from "../../kernels/adapter.ts";
+import { watched } from "../../tests/watched-fixture.ts";
 import { encodeLedger, replay } from "../codecs/ledger.ts";
 import { bytesOf } from "../codecs/tensor-codec.ts";
 import { memorySource } from "./byte-source.ts";
-import { everyKind, fixtureBase, lowRank } from "./container-fixture.ts";
+import { everyKind, fixtureBase, lowRank, smolTargets } from "./container-fixture.ts";
 import { encodeModule } from "./encode-module.ts";
 import { readContainer, readManifest } from "./read-container.ts";
 import { rewriteManifest } from "./rewrite-fixture.ts";
-import { type ContainerContent, type EncodedModule, writeContainer } from "./write-container.ts";
+import {
+  type ContainerContent,
+  containerPieces,
+  type EncodedModule,
+  writeContainer,
+} from "./write-container.ts";
 
 const { targets } = fixtureBase;
 const read = (bytes: Uint8Array) => readContainer(memorySource(bytes), fixtureBase);
 
-function contentOf(adapter: DecodedAdapter): ContainerContent {
+function contentOf(adapter: DecodedAdapter, { targets } = fixtureBase): ContainerContent {
   return {
     baseFingerprint: fixtureBase.fingerprint,
     lineage: { operation: "merge", parents: ["v1", "v2"], parameters: { weight: 0.5, mode: "linear" } },
@@ -262,6 +268,18 @@ test("refuses other files and versions", () => {
   const newer = Buffer.from(intact);
   newer.writeUInt32LE(3, 8);
   assert.throws(() => read(newer), { code: "container_version_unsupported" });
+});
+
+test("pieces are the file, of the tensors' own memory, and other work has its turns as they are made", async () => {
+  const base = { ...fixtureBase, targets: smolTargets };
+  const content = contentOf(lowRank(smolTargets, 64, { layers: 4 }), base); // of small tensors
+  const { pieces, turns, grownBytes } = await watched(async () => ({
+    pieces: await containerPieces(content),
+  }));
+  const whole = writeContainer(content);
+  assert.ok(Buffer.concat([...pieces]).equals(whole));
+  assert.ok(turns >= Math.floor(whole.length / 2 ** 20), `${turns} turns`);
+  assert.ok(grownBytes < whole.length / 8, `${grownBytes} bytes`);
 });
 
 test("writing needs a module", () => {

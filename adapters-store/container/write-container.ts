@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { AdapterError } from "../../kernels/errors.ts";
 import type { CodecName } from "../codecs/index.ts";
+import { hashInTurns } from "../hash-in-turns.ts";
 import { writeHeader } from "./container-header.ts";
 import { formatManifest, type Lineage, type ModuleEntry } from "./manifest.ts";
 import { kindLayouts } from "./module-layouts.ts";
@@ -31,25 +32,36 @@ export type ContainerContent = ContainerIdentity & {
 
 /** The whole file. Throws AdapterError `container_too_large` for a manifest beyond what readers take. */
 export function writeContainer(content: ContainerContent): Uint8Array {
-  const { baseFingerprint, lineage, metadata, modules, ledger } = content;
+  const tensors = tensorBytes(content);
   const hash = createHash("sha256");
-  const pieces: Uint8Array[] = [];
-  const append = (bytes: Uint8Array) => {
-    hash.update(bytes);
-    pieces.push(bytes);
-  };
-  if (ledger !== undefined) append(ledger);
-  const entries = modules.map((module): ModuleEntry => {
-    const tensors = tensorsInOrder(module);
-    for (const [, { bytes }] of tensors) append(bytes);
-    return {
+  for (const bytes of tensors) hash.update(bytes);
+  return Buffer.concat([headerOf(content, hash.digest("hex")), ...tensors]);
+}
+
+/** As `writeContainer`, in pieces that are the tensors' own memory; the thread answers requests meanwhile. */
+export async function containerPieces(content: ContainerContent): Promise<readonly Uint8Array[]> {
+  const tensors = tensorBytes(content);
+  const hash = await hashInTurns(tensors);
+  return [headerOf(content, hash.toString("hex")), ...tensors];
+}
+
+/** What follows the header. */
+function tensorBytes({ modules, ledger }: ContainerContent): Uint8Array[] {
+  const tensors = modules.flatMap((module) => tensorsInOrder(module).map(([, { bytes }]) => bytes));
+  return ledger === undefined ? tensors : [ledger, ...tensors];
+}
+
+function headerOf(content: ContainerContent, sha256: string): Uint8Array {
+  const { baseFingerprint, lineage, metadata, modules, ledger } = content;
+  const entries = modules.map(
+    (module): ModuleEntry => ({
       ...module,
-      tensors: Object.fromEntries(tensors.map(([name, tensor]) => [name, entryOf(tensor)])),
-    };
-  });
+      tensors: Object.fromEntries(tensorsInOrder(module).map(([name, tensor]) => [name, entryOf(tensor)])),
+    }),
+  );
   const text = formatManifest({
     base: baseFingerprint,
-    sha256: hash.digest("hex"),
+    sha256,
     ledgerBytes: ledger?.length ?? 0,
     modules: entries,
     lineage,
@@ -58,7 +70,7 @@ export function writeContainer(content: ContainerContent): Uint8Array {
   if (entries.length === 0) {
     throw new AdapterError("no_modules_matched", "an adapter without modules cannot be written");
   }
-  return Buffer.concat([writeHeader(text), ...pieces]);
+  return writeHeader(text);
 }
 
 function tensorsInOrder({ kind, tensors }: EncodedModule): [name: string, tensor: EncodedTensor][] {

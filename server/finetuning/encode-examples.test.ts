@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { conversationTokenIds } from "../endpoints/conversation.ts";
 import { promptTokenIds } from "../endpoints/prompt.ts";
+import { RequestError } from "../errors.ts";
 import { ChatTemplate } from "../text/chat-template.ts";
 import { loadTextParts } from "../text/load-text.ts";
 import { TextModel } from "../text/text-model.ts";
@@ -174,6 +175,49 @@ for (const [name, source] of Object.entries(templates)) {
     );
   });
 }
+
+test("behind a prompt that no past turn shows, an answer is learned as it is, even if its end holds it too", async () => {
+  const source =
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}";
+  for (const each of [source, source.replace("m.content", "(m.content | trim)")]) {
+    const thinking = await withTemplate(each);
+    await fc.assert(
+      fc.asyncProperty(leading, fc.stringMatching(/^[<|end>sit]{1,8}$/), async (space, answer) => {
+        fc.pre(!answer.includes("<|end|>"));
+        const messages = [user("end"), assistant(space + answer)];
+        const [sequence] = sequencesOf(await encode("chat", [{ messages }], { text: thinking }));
+        const [found] = answersOf(sequence!);
+        assert.deepEqual(found!.prompt, await served(messages.slice(0, -1), thinking));
+        assert.equal(decode(found!.answer), `${answer}<|end|>`);
+      }),
+      {
+        numRuns: 60,
+        examples: [
+          ["", "end"],
+          ["", "<"],
+          ["", "<t"],
+          ["", "<think"],
+          ["\n", "a"],
+        ],
+      },
+    );
+  }
+});
+
+test("a conversation is encoded in time that grows with its length alone", async (t) => {
+  const encoded: number[] = [];
+  for (const count of [20, 80]) {
+    const messages = Array.from({ length: count }, (_, index) => [
+      user(`question ${index}`),
+      assistant(`answer ${index}`),
+    ]).flat();
+    const { mock } = t.mock.method(text.tokenizer, "encode");
+    await encode("chat", [{ messages }], { maxTokens: 1e5 });
+    encoded.push(mock.calls.reduce((sum, { arguments: [part] }) => sum + part.length, 0));
+    mock.restore();
+  }
+  assert.ok(encoded[1]! < 5 * encoded[0]!, `${encoded} characters`);
+});
 
 test("turns share a sequence where the template writes the past as it was", async () => {
   const messages = [user("a"), assistant("b"), user("c"), assistant("d", 0), user("e"), assistant("f")];
@@ -353,7 +397,38 @@ test("a template that refuses a conversation names the line", async () => {
   await assert.rejects(encode("chat", examples, { text: refusing }), /^.*line 2: .*no system role/);
 });
 
-test("the event loop turns while a file is encoded, and an abort ends it", async () => {
+test("what another thread cannot encode is its line's fault; that it fails is not", async () => {
+  const parts = await loadTextParts(tinyDirectory);
+  const failing = (error: Error) => new TextModel(parts, { encode: () => Promise.reject(error) });
+  const examples = [
+    { prompt: "a", completion: "b" },
+    { prompt: "word ".repeat(1000), completion: "b" },
+  ];
+  // As errors arrive from there: by code, without their class.
+  const refused = new RequestError("untokenizable_text", "no token for it");
+  await assert.rejects(encode("completion", examples, { text: failing(refused) }), {
+    code: "invalid_training_file",
+    message: /^line 2: no token for it/,
+  });
+  const died = new Error("the tokenizer's thread ended");
+  await assert.rejects(encode("completion", examples, { text: failing(died) }), died);
+});
+
+test("ten lines that cannot be used are told, and nothing behind them is read", async () => {
+  const long = { messages: [user("a b c d e f"), assistant("g h i j k l m n o p")] };
+  const short = { messages: [user("a"), assistant("b")] };
+  const examples = Array.from({ length: 60 }, (_, index) => (index % 3 === 0 ? long : short));
+  let lines = 0;
+  const giveWay = async () => void lines++;
+  await assert.rejects(encode("chat", examples, { maxTokens: 12, giveWay }), {
+    code: "invalid_training_file",
+    message:
+      /^10 lines cannot be used, and those behind them were not read: line 1: .* line 28: [^;]*; shorten it[^;]*$/,
+  });
+  assert.equal(lines, 28);
+});
+
+test("the event loop turns while a file is encoded, and between any two lines it may be ended", async () => {
   const examples = Array.from({ length: 400 }, (_, index) => ({
     prompt: `${index} ${"some words of a prompt ".repeat(30)}`,
     completion: "b",
@@ -368,8 +443,10 @@ test("the event loop turns while a file is encoded, and an abort ends it", async
   await encode("completion", examples);
   clearInterval(watch);
   assert.ok(longestMs > 0 && longestMs < 100, `${longestMs} ms without a turn`);
-  await assert.rejects(
-    encode("completion", examples, { signal: AbortSignal.abort(new Error("gone")) }),
-    /gone/,
-  );
+  let lines = 0;
+  const giveWay = async () => {
+    if (++lines === 7) throw new Error("gone");
+  };
+  await assert.rejects(encode("completion", examples, { giveWay }), /gone/);
+  assert.equal(lines, 7);
 });

@@ -5,6 +5,7 @@ import type { TrainingExamples } from "../../finetuning/job.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
 import type { TextModel } from "../text/text-model.ts";
 import { type EncodedSequence, ExampleEncoder, ExampleProblem } from "./encode-example.ts";
+import type { GiveWay } from "./encoding-turns.ts";
 import { type ExampleFormat, parseExample } from "./training-example.ts";
 import { InvalidTrainingFileError, LineProblems } from "./training-file-errors.ts";
 import { linesOf } from "./training-lines.ts";
@@ -15,7 +16,7 @@ export type EncodeOptions = {
   readonly maxTokens: number; // of a sequence
   readonly overLength: "refuse" | "truncate"; // truncate: its end is cut off
   readonly trainOnPrompt?: boolean;
-  readonly signal?: AbortSignal;
+  readonly giveWay?: GiveWay; // before each line
 };
 
 export type EncodedFile = { readonly examples: TrainingExamples; readonly report: EncodingReport };
@@ -31,7 +32,7 @@ export type EncodingReport = {
 
 const tokensLimit = 2 ** 23; // 64 MiB of ids and weights
 
-/** Throws InvalidTrainingFileError, TokenizerMissingError, ChatTemplateMissingError and the signal's reason. */
+/** Throws InvalidTrainingFileError, TokenizerMissingError, ChatTemplateMissingError, and as `giveWay` does. */
 export async function encodeExamples(
   path: string,
   format: ExampleFormat,
@@ -42,7 +43,7 @@ export async function encodeExamples(
   const arrays = new ExampleArrays();
   const count = { examples: 0, truncated: 0 };
   for await (const line of linesOf(createReadStream(path))) {
-    options.signal?.throwIfAborted();
+    await options.giveWay?.();
     const example = "problem" in line ? line : parseExample(line.text, format);
     try {
       if ("problem" in example) throw new ExampleProblem(example.problem);
@@ -54,6 +55,7 @@ export async function encodeExamples(
     } catch (error) {
       if (!(error instanceof ExampleProblem)) throw error;
       problems.add(line.number, error.message);
+      problems.refuseMany();
     }
   }
   problems.refuseAny();

@@ -25,14 +25,14 @@ export const hyperparameters = {
     default: 1,
     min: 1e-6,
     max: 1e6,
-    help: "Times the method's own learning rate",
+    help: 'Times the learning rate of "auto"',
   },
   learning_rate: {
     kind: "number",
     default: 1e-3,
     min: 1e-9,
     max: 10,
-    help: "Instead of the method's own",
+    help: 'Instead of that of "auto"',
   },
   beta: {
     kind: "number",
@@ -120,11 +120,18 @@ export const hyperparameters = {
   },
 } as const satisfies SettingsTable;
 
+const otherRates = Object.entries<OptimizerKind>(optimizers)
+  .filter(([, { learningRateFactor }]) => learningRateFactor !== 1)
+  .map(
+    ([name, { learningRateFactor: factor }]) => `; ${name}: ${factor === null ? "none" : `${factor} of it`}`,
+  )
+  .join("");
+
 /** What "auto" means where it is more than the table's default. */
 export const computed: Partial<Record<keyof typeof hyperparameters, string>> = {
   n_epochs: "6 for up to 500 examples, down to 1 for 3,000",
   batch_size: "8, or all examples",
-  learning_rate: "the method's",
+  learning_rate: `the method's${otherRates}`,
   warmup_steps: "a tenth of all steps, at most 20",
   checkpoint_steps: "a twentieth of all steps, 8 to 200",
   max_tokens: "the base's context",

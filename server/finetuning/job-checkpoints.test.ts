@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
 import type { CheckpointArray, JobCheckpoint } from "../../finetuning/job.ts";
+import { watched } from "../../tests/watched-fixture.ts";
 import { JobCheckpoints } from "./job-checkpoints.ts";
 
 function folder(context: TestContext): string {
@@ -51,6 +52,23 @@ test("what is read is what was written, to the bit", async (context) => {
     }),
     { numRuns: 60 },
   );
+});
+
+test("a large checkpoint is written out of its own memory, and other requests have their turns meanwhile", async (context) => {
+  const checkpoints = new JobCheckpoints(folder(context));
+  const names = Array.from({ length: 64 }, (_, index) => `array ${index}`);
+  const large: JobCheckpoint = {
+    step: 1,
+    values: {},
+    arrays: Object.fromEntries(names.map((name, index) => [name, new Float32Array(2 ** 17).fill(index)])),
+  };
+  const { sizeBytes, turns, grownBytes } = await watched(async () => ({
+    sizeBytes: await checkpoints.write("ftjob-1", large),
+  }));
+  assert.ok(sizeBytes > 2 ** 25);
+  assert.ok(turns > 16, `${turns} turns`);
+  assert.ok(grownBytes < sizeBytes / 8, `${grownBytes} bytes`);
+  assert.deepEqual((await checkpoints.read("ftjob-1")).checkpoint, large);
 });
 
 test("the newest two stay; a damaged one gives way to the one before, whatever is damaged", async (context) => {

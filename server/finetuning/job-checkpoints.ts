@@ -5,9 +5,9 @@
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { makeFolderDurably, renameDurably, writeFileSynced } from "../../adapters-store/durable-files.ts";
+import { hashInTurns } from "../../adapters-store/hash-in-turns.ts";
 import type { CheckpointArray, JobCheckpoint } from "../../finetuning/job.ts";
 import { CotenantError } from "../../kernels/errors.ts";
-import { hashInTurns } from "./hash-in-turns.ts";
 
 type Header = {
   readonly format: 1;
@@ -48,12 +48,12 @@ export class JobCheckpoints {
   async write(jobId: string, checkpoint: JobCheckpoint): Promise<number> {
     const folder = this.#folderOf(jobId);
     await makeFolderDurably(folder);
-    const content = await encode(jobId, checkpoint);
+    const pieces = await encode(jobId, checkpoint);
     const path = join(folder, `step-${String(checkpoint.step).padStart(10, "0")}.checkpoint`);
-    await writeFileSynced(`${path}.partial`, content);
+    await writeFileSynced(`${path}.partial`, pieces);
     await renameDurably(`${path}.partial`, path);
     for (const name of (await this.#names(jobId)).slice(kept)) await rm(join(folder, name));
-    return content.length;
+    return pieces.reduce((sum, { length }) => sum + length, 0);
   }
 
   /**
@@ -94,7 +94,8 @@ export class JobCheckpoints {
   }
 }
 
-async function encode(job: string, { step, values, arrays }: JobCheckpoint): Promise<Buffer> {
+/** The file in pieces, the arrays' own memory among them: all at once would be as much memory again. */
+async function encode(job: string, { step, values, arrays }: JobCheckpoint): Promise<readonly Uint8Array[]> {
   const entries = Object.entries(arrays).map(([name, array]) => ({ name, type: typeOf(array), array }));
   const header: Header = {
     format: 1,
@@ -114,9 +115,8 @@ async function encode(job: string, { step, values, arrays }: JobCheckpoint): Pro
       Buffer.alloc(paddingOf(byteLength)),
     ],
   );
-  const content = Buffer.concat([Buffer.alloc(hashBytes), length, padded, ...pieces]);
-  content.set(await hashInTurns([content.subarray(hashBytes)]));
-  return content;
+  const hashed = [length, padded, ...pieces];
+  return [await hashInTurns(hashed), ...hashed];
 }
 
 /** Null for what is not whole, or another job's. */

@@ -1,5 +1,6 @@
 // What a job computes with: its files as tokens, and the adapter that it continues from.
 
+import { hashInTurns } from "../../adapters-store/hash-in-turns.ts";
 import type { AdapterStore } from "../../adapters-store/store.ts";
 import type { TrainingExamples } from "../../finetuning/job.ts";
 import { CotenantError } from "../../kernels/errors.ts";
@@ -7,8 +8,7 @@ import type { ServedModel } from "../../scheduler/protocol.ts";
 import { InvalidFieldError } from "../errors.ts";
 import type { TextModel } from "../text/text-model.ts";
 import { type EncodedFile, encodeExamples } from "./encode-examples.ts";
-import type { EncodingTurns } from "./encoding-turns.ts";
-import { hashInTurns } from "./hash-in-turns.ts";
+import type { EncodingTurns, GiveWay } from "./encoding-turns.ts";
 import type { JobRecord } from "./job-record.ts";
 import type { JobData } from "./job-run.ts";
 import type { TrainingFile } from "./stored-file.ts";
@@ -36,7 +36,7 @@ export type JobEncoding = Pick<JobRecord, "maxTokens" | "overLength" | "trainOnP
 export function encodeJobFile(
   file: TrainingFile,
   { files, text, model }: JobDataSources,
-  options: JobEncoding & { readonly signal: AbortSignal },
+  options: JobEncoding & { readonly giveWay: GiveWay },
 ): Promise<EncodedFile> {
   return encodeExamples(files.pathOf(file), file.format, { ...options, text, model });
 }
@@ -49,15 +49,15 @@ export function loadJobData(sources: JobDataSources) {
   return async (job: JobRecord, signal: AbortSignal): Promise<JobData> => {
     const { quantization } = sources.model;
     if (job.quantization !== quantization) throw baseChanged(job.quantization, quantization);
-    return await sources.encodings.run(job.tenant.id, signal, () => readData(job, sources, signal));
+    return await sources.encodings.run(job.tenant.id, signal, (giveWay) => readData(job, sources, giveWay));
   };
 }
 
-async function readData(job: JobRecord, sources: JobDataSources, signal: AbortSignal): Promise<JobData> {
+async function readData(job: JobRecord, sources: JobDataSources, giveWay: GiveWay): Promise<JobData> {
   const { maxTokens, overLength, trainOnPrompt, parent, tenant, trainingFile, validationFile } = job;
   const encode = async (id: string) => {
     const file = trainingFileOf(sources.files, tenant.id, id);
-    const options = { maxTokens, overLength, trainOnPrompt, signal };
+    const options = { maxTokens, overLength, trainOnPrompt, giveWay };
     return (await encodeJobFile(file, sources, options)).examples;
   };
   const training = await encode(trainingFile);

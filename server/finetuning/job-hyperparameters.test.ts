@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type MethodName, methods } from "../../finetuning/methods/index.ts";
+import { optimizers } from "../../finetuning/optimizers/index.ts";
+import type { OptimizerKind } from "../../finetuning/optimizers/optimizer.ts";
 import {
   type Asked,
   checkHyperparameters,
@@ -42,6 +44,28 @@ test("the learning rate is the method's times the multiplier, or the one that is
   const own = resolveSpec(asked(check({ learning_rate: 0.5 })), 10);
   assert.equal(own.spec.learningRate, 0.5);
   assert.equal(own.resolved.learning_rate_multiplier, 0.5 / methods.lora.learningRate);
+});
+
+test("auto's learning rate is the method's for the optimizer; one that has none is told to be given one", () => {
+  for (const [optimizer, { learningRateFactor }] of Object.entries<OptimizerKind>(optimizers)) {
+    const given = { optimizer, learning_rate: 0.25 };
+    assert.equal(resolveSpec(asked(check(given)), 10).spec.learningRate, 0.25);
+    if (learningRateFactor === null) {
+      for (const more of [{}, { learning_rate_multiplier: 2 }, { learning_rate: "auto" }]) {
+        assert.throws(() => check({ optimizer, ...more }), {
+          param: "p.optimizer",
+          message: /no learning rate of its own.*; give learning_rate$/,
+        });
+      }
+      continue;
+    }
+    const { spec, resolved } = resolveSpec(asked(check({ optimizer, learning_rate_multiplier: 2 })), 10);
+    assert.equal(spec.learningRate, 2 * learningRateFactor * methods.lora.learningRate);
+    assert.equal(resolved.learning_rate_multiplier, 2);
+  }
+  // As its authors advise (arXiv 2302.06675, section 5).
+  const factor = optimizers.lion.learningRateFactor!;
+  assert.ok(factor >= 0.1 && factor <= 1 / 3);
 });
 
 test("an optimizer's settings are its own with those that are given, and no other's", () => {
@@ -94,7 +118,7 @@ test("what has no effect with a method is refused, and answers do not tell of it
       const of = { ...asked({}, objective), method: { name: method, settings: {} } };
       const told = Object.keys(unresolved(of));
       for (const [field, value, isIdle] of [
-        ["optimizer", "sgd", isForwardOnly],
+        ["optimizer", "lion", isForwardOnly],
         ["optimizer_settings", { beta1: 0.5 }, isForwardOnly],
         ["beta", 1, objective !== "dpo"],
         ["train_on_prompt", true, objective === "dpo"],

@@ -68,6 +68,10 @@ function checkOptimizer(asked: Partial<Hyperparameters>, path: string): void {
     if (/^beta\d$/.test(setting) && value === 1) throw new SettingsError(field, "must be below 1");
     if (setting === "epsilon" && value === 0) throw new SettingsError(field, "must be above 0");
   }
+  if (optimizers[name].learningRateFactor === null && asked.learning_rate === undefined) {
+    const problem = `${name} has no learning rate of its own, as its steps are as long as the gradients; give learning_rate`;
+    throw new SettingsError(`${path}.optimizer`, problem);
+  }
 }
 
 const mostSteps = 1_000_000; // each leaves a row and an event
@@ -131,9 +135,10 @@ export function specOf(asked: Asked, examples: number): Resolved {
   const { method, objective, seed, hyperparameters: given } = asked;
   const { epochs, batchSize, steps } = sizesOf(asked, examples);
   const defaults = checkSettings(hyperparameters, {}, "");
-  const { learningRate: ownRate }: Method = methods[method.name];
+  const { learningRate: methodsRate }: Method = methods[method.name];
   const multiplier = given.learning_rate_multiplier ?? 1;
   const optimizer = given.optimizer ?? hyperparameters.optimizer.default;
+  const ownRate = methodsRate * (optimizers[optimizer].learningRateFactor ?? 1); // without a factor a rate is given
   const all = { ...defaults, ...given };
   const spec: TrainingSpec = {
     method,

@@ -13,7 +13,8 @@ import { defaultTenant, noQuotas, type Tenant } from "../tenancy/tenant.ts";
 import { JobCheckpoints } from "./job-checkpoints.ts";
 import { FixtureEngine, fixtureJob, fixturePlan, fixtureSpec, valueAfter } from "./job-fixture.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
-import { folder, openScene, type Published, type Scene } from "./job-scene.ts";
+import { folder, noExamples, openScene, type Published, type Scene } from "./job-scene.ts";
+import { Suspects } from "./suspects.ts";
 
 const never = new AbortController().signal;
 
@@ -131,6 +132,31 @@ test("a job that kills engines is paused, and nobody else's", async (context) =>
     assert.equal((await scene.until(isOver, id)).status, "succeeded");
     assert.ok(!scene.messages(id).some((message) => message.includes("paused")));
   }
+});
+
+test("a suspect's turn is of its time in the engine, not of the reading of its files", async (context) => {
+  const suspects = new Suspects();
+  const isTurn = () => !suspects.includes("another");
+  const turns: [loading: boolean, inEngine: boolean][] = [];
+  let isLoading = false;
+  const engine = new FixtureEngine(6);
+  engine.prepare = async () => {
+    turns.push([isLoading, isTurn()]);
+    throw new EngineRestartingError(1);
+  };
+  const load = async () => {
+    isLoading = isTurn();
+    return { training: noExamples, validation: null, from: null, examplesHash: "examples" };
+  };
+  const scene = await openScene(context, folder(context), engine, { suspects, load });
+  await scene.manager.create(fixtureJob());
+  await scene.until(({ status }) => status === "paused");
+  assert.deepEqual(turns, [
+    [false, false], // nobody is suspected yet
+    [false, true],
+    [false, true],
+  ]);
+  assert.ok(!isTurn());
 });
 
 test("a job that waits for its turn after an engine's death can be paused, cancelled and left", async (context) => {

@@ -34,6 +34,7 @@ export type JobManagerOptions = Omit<JobRunOptions, "suspects"> &
     readonly assertRoom: (tenant: Tenant, sizeBytes: number) => void;
     readonly ledgers: Pick<SeedLedgers, "keep" | "container" | "remove">;
     readonly leastCloseMs?: number; // that checkpoints get when the server closes
+    readonly suspects?: Suspects;
   };
 
 type Validating = { readonly validation: JobValidation; readonly ended: Promise<void> };
@@ -47,13 +48,14 @@ export class JobManager {
   readonly #line: JobLine;
   readonly #validating = new Map<string, Validating>();
   readonly #held = new Map<string, () => void>(); // by job: gives the parent's version back
-  readonly #suspects = new Suspects();
+  readonly #suspects: Suspects;
   readonly #closing = new AbortController();
 
   constructor(options: JobManagerOptions) {
     this.#options = options;
     this.store = options.store;
     this.ledgers = options.ledgers;
+    this.#suspects = options.suspects ?? new Suspects();
     this.#line = new JobLine({ ...options, start: (job) => this.#run(job) });
   }
 

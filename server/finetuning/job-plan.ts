@@ -9,6 +9,7 @@ import { ledgerBytes } from "../../finetuning/methods/seed-ledger-of.ts";
 import { type JobData, type JobMemory, jobMemory } from "../../finetuning/training-memory.ts";
 import type { ServedModel } from "../../scheduler/protocol.ts";
 import { RequestError } from "../errors.ts";
+import type { GiveWay } from "./encoding-turns.ts";
 import { encodeJobFile, hashExamples, type JobDataSources, trainingFileOf } from "./job-data.ts";
 import { resolveSpec, withoutIdle } from "./job-hyperparameters.ts";
 import type { JobPlan, JobRecord } from "./job-record.ts";
@@ -30,13 +31,13 @@ const keptCheckpoints = 2;
 const loggedBytes = 16; // of a step, where a checkpoint holds a log of them
 
 /** To be called in one's turn to encode. Throws RequestErrors that name the field. */
-export async function planJob(job: JobRecord, parts: PlanParts, signal: AbortSignal): Promise<JobPlan> {
+export async function planJob(job: JobRecord, parts: PlanParts, giveWay: GiveWay): Promise<JobPlan> {
   const { sources } = parts;
   const { maxTokens, overLength, trainOnPrompt, parent, asked } = job;
   const encode = (field: FileField, id: string) =>
     namingFields(() => {
       const file = trainingFileOf(sources.files, job.tenant.id, id);
-      return encodeJobFile(file, sources, { maxTokens, overLength, trainOnPrompt, signal });
+      return encodeJobFile(file, sources, { maxTokens, overLength, trainOnPrompt, giveWay });
     }, field);
   const training = await encode("training_file", job.trainingFile);
   const validation = job.validationFile === null ? null : await encode("validation_file", job.validationFile);

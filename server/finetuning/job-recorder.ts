@@ -84,7 +84,7 @@ export class JobRecorder {
 
   /** @param isAsked whether its owner paused the job here: else only regular checkpoints are published */
   async checkpoint(checkpoint: JobCheckpoint, adapter: DecodedAdapter, isAsked: boolean): Promise<void> {
-    const { store, checkpoints, ledgers, metrics } = this.#options;
+    const { store, ledgers, metrics } = this.#options;
     const { step } = checkpoint;
     const startedMs = performance.now();
     try {
@@ -92,14 +92,23 @@ export class JobRecorder {
       if (isAsked || this.#isRegular(step)) await this.#publish(step, adapter);
     } catch (error) {
       // The end is published by whoever goes on from there, and a pause need not be; any other is made again.
-      if (step === this.#job.steps || !this.#isRegular(step)) await checkpoints.write(this.#id, checkpoint);
+      if (step === this.#job.steps || !this.#isRegular(step)) await this.#write(checkpoint);
       throw error;
     }
-    await store.synced();
-    // The file comes last: a server that is killed before goes on from the former one, and publishes the same again.
-    const sizeBytes = await checkpoints.write(this.#id, checkpoint);
+    const sizeBytes = await this.#write(checkpoint);
     metrics.observeCheckpoint({ seconds: (performance.now() - startedMs) / 1000, sizeBytes });
     if (this.#job.engineDeaths > 0) store.save({ ...this.#job, engineDeaths: 0 });
+  }
+
+  /**
+   * The file comes last: a server that is killed before goes on from the former one, and tells and publishes the same
+   * again. @returns its bytes
+   */
+  async #write(checkpoint: JobCheckpoint): Promise<number> {
+    const { store, checkpoints } = this.#options;
+    store.flush();
+    await store.synced();
+    return await checkpoints.write(this.#id, checkpoint);
   }
 
   /** The file of its steps is there before the job says so: a server that is killed between does the same again. */

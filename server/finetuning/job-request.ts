@@ -8,6 +8,7 @@ import { AdapterError } from "../../kernels/errors.ts";
 import { InvalidFieldError, ModelNotFoundError, RequestError } from "../errors.ts";
 import type { ServedAdapter } from "../served-adapters.ts";
 import type { Tenant } from "../tenancy/tenant.ts";
+import type { GiveWay } from "./encoding-turns.ts";
 import { trainingFileOf } from "./job-data.ts";
 import { type Asked, checkHyperparameters, encodingOf, specOf } from "./job-hyperparameters.ts";
 import { continuedMethod, type GivenMethod, methodOf } from "./job-method.ts";
@@ -51,7 +52,7 @@ export async function jobOf(request: JobRequest, surroundings: JobSurroundings):
   const asked = askedOf(request);
   const draft = draftOf(request, { asked, parent }, surroundings);
   const isSmall = sizeBytes <= validatedAtOnceBytes;
-  const checked = async (): Promise<JobRecord> => {
+  const checked = async (giveWay: GiveWay): Promise<JobRecord> => {
     const from = parent === null ? null : await sources.adapters.decode(parent.version);
     const { resultBytes } = leastMemory(draft, from, surroundings);
     const { targets } = model;
@@ -60,11 +61,13 @@ export async function jobOf(request: JobRequest, surroundings: JobSurroundings):
         ? asked.method
         : namingFields(() => continuedMethod(asked.method, request.adapter, { from, targets }));
     const job = { ...draft, resultBytes, asked: { ...asked, method } };
-    const plan = isSmall ? await planJob(job, surroundings, signal) : null;
+    const plan = isSmall ? await planJob(job, surroundings, giveWay) : null;
     return { ...job, ...(plan && queuedBy(plan)) };
   };
   const readsFiles = isSmall || parent !== null; // which takes memory, and is done in turn
-  const job = await (readsFiles ? sources.encodings.request(tenant.id, signal, checked) : checked());
+  const job = await (readsFiles
+    ? sources.encodings.request(tenant.id, signal, checked)
+    : checked(async () => {}));
   return () => {
     checkFiles(request, surroundings);
     if (parentOf(request.model, surroundings)?.version === parent?.version) return job;

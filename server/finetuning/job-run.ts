@@ -106,10 +106,11 @@ export class JobRun {
     const { id, plan, tenant } = job;
     this.#isInEngine = false;
     if (plan.memoryBytes > this.#options.memoryBytes) throw exceedsMemory(plan, this.#options);
-    if (job.engineDeaths > 0) this.#endTurn = await suspects.turn(id, this.#waking.signal);
     const checkpoint = await this.#readCheckpoint();
     const { examplesHash, ...data } = await load(job, this.#waking.signal);
     if (examplesHash !== plan.examplesHash) throw dataChanged();
+    // Last of all, as its time is meant for the engine.
+    if (job.engineDeaths > 0) this.#endTurn = await suspects.turn(id, this.#waking.signal);
     if (this.#stop !== null) return;
     this.#recorder.begin();
     this.#isTraining = true;

@@ -46,10 +46,7 @@ export async function openScene(
       },
     },
     ledgers: { keep: async () => {}, container: async () => new Uint8Array(0), remove: async () => {} },
-    load: async () => {
-      const none = { tokenIds: new Int32Array(0), weights: new Float32Array(0), ends: new Int32Array(0) };
-      return { training: none, validation: null, from: null, examplesHash: "examples" };
-    },
+    load: async () => ({ training: noExamples, validation: null, from: null, examplesHash: "examples" }),
     plan: async () => fixturePlan,
     keepSteps: async ({ resultFile }) => void kept.push(resultFile!),
     metrics: { observeCheckpoint: () => {}, observeLoss: () => {}, forgetLoss: () => {} },
@@ -76,6 +73,12 @@ export async function openScene(
   };
   return { directory, manager, store, published, messages, until, uses, kept };
 }
+
+export const noExamples = {
+  tokenIds: new Int32Array(0),
+  weights: new Float32Array(0),
+  ends: new Int32Array(0),
+};
 
 export function folder(context: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), "cotenant-jobs-"));

@@ -46,7 +46,7 @@ export function openJobs(parts: JobParts): JobManager {
     ledgers,
     load: loadJobData(sources),
     plan: (job, signal) =>
-      sources.encodings.run(job.tenant.id, signal, () => planJob(job, planParts, signal)),
+      sources.encodings.run(job.tenant.id, signal, (giveWay) => planJob(job, planParts, giveWay)),
     keepSteps: ({ id, tenant, resultFile }: PlannedJob) =>
       sources.files.keepResults({
         id: resultFile!,

@@ -4,9 +4,10 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { encodeModule } from "../../adapters-store/container/encode-module.ts";
 import type { Lineage } from "../../adapters-store/container/manifest.ts";
-import { writeContainer } from "../../adapters-store/container/write-container.ts";
+import { containerPieces, type EncodedModule } from "../../adapters-store/container/write-container.ts";
 import { containerExtension } from "../../adapters-store/formats/cotenant.ts";
 import type { StoredAdapter } from "../../adapters-store/store.ts";
 import type { AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
@@ -40,12 +41,9 @@ export class CheckpointPublisher {
     const { tenant, resultId, metadata } = job;
     const lineage = lineageOf(job, step);
     const { targets, adapters, directory } = this.#options;
-    const container = writeContainer({
-      baseFingerprint: job.baseFingerprint,
-      lineage,
-      metadata: {},
-      modules: adapter.modules.map((module) => encodeModule(module, { codec: "f32" }, targets)),
-    });
+    const modules = await encodeInTurns(adapter, targets);
+    const identity = { baseFingerprint: job.baseFingerprint, lineage, metadata: {} };
+    const container = await containerPieces({ ...identity, modules });
     const adapterId = isResult ? resultId : checkpointIdOf(resultId, step);
     const folder = join(directory, randomUUID());
     const name = `adapter${containerExtension}`;
@@ -64,6 +62,16 @@ export class CheckpointPublisher {
       await rm(folder, { recursive: true, force: true });
     }
   }
+}
+
+/** Numbers are as they are, but encoding a sparse adapter's indices takes its time. */
+async function encodeInTurns(adapter: DecodedAdapter, targets: AdapterTargets): Promise<EncodedModule[]> {
+  const encoded: EncodedModule[] = [];
+  for (const module of adapter.modules) {
+    encoded.push(encodeModule(module, { codec: "f32" }, targets));
+    await nextTurn();
+  }
+  return encoded;
 }
 
 export function lineageOf({ id, parent, plan, trainingFile }: PlannedJob, step: number): Lineage {

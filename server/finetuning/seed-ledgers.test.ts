@@ -1,7 +1,7 @@
 // What is kept of ledgers, and whose it is. Their content is finetuning/methods/mezo.test.ts' business.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -31,6 +31,23 @@ function checkpoint(steps: number): JobCheckpoint {
     },
   };
 }
+
+test("a job that goes on from further back leaves the ledger of its later checkpoints alone", async (context) => {
+  const directory = mkdtempSync(join(tmpdir(), "cotenant-ledgers-"));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const open = () => SeedLedgers.open(directory, { targets: {} as AdapterTargets, ownerOf: () => "acme" });
+  const content = () => readFileSync(join(directory, "one.ledger"));
+  const first = await open();
+  await first.keep(job("one", "acme"), checkpoint(5));
+  const longest = content();
+  for (const ledgers of [first, await open()]) {
+    await ledgers.keep(job("one", "acme"), checkpoint(3));
+    assert.deepEqual(content(), longest);
+    assert.equal(ledgers.storedBytes("acme"), longest.length);
+  }
+  await first.keep(job("one", "acme"), checkpoint(6));
+  assert.equal(content().length, longest.length + 8);
+});
 
 test("ledgers count for their tenant, over restarts too, and what a kill left half written goes", async (context) => {
   const directory = mkdtempSync(join(tmpdir(), "cotenant-ledgers-"));

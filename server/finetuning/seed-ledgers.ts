@@ -59,10 +59,15 @@ export class SeedLedgers {
     return bytes;
   }
 
-  /** When it resolves, the checkpoint's ledger survives a kill and a power cut. Jobs that have none keep none. */
+  /**
+   * When it resolves, the checkpoint's ledger survives a kill and a power cut. Jobs that have none keep none. A longer
+   * one, which a job that goes on from further back left, begins with the same steps and stays: it has further checkpoints.
+   */
   async keep(job: PlannedJob, checkpoint: JobCheckpoint): Promise<void> {
     const ledger = job.parent === null ? ledgerOf(job.plan.spec, checkpoint) : null;
     if (ledger === null) return;
+    const sizes = this.#sizesOf(job.tenant.id);
+    if (ledger.length < (sizes.get(job.id) ?? 0)) return;
     const path = this.#pathOf(job.id);
     const unfinished = `${path}${partialExtension}`; // a job has one checkpoint at a time
     try {
@@ -71,7 +76,7 @@ export class SeedLedgers {
     } finally {
       await rm(unfinished, { force: true });
     }
-    this.#sizesOf(job.tenant.id).set(job.id, ledger.length);
+    sizes.set(job.id, ledger.length);
   }
 
   /** Checkpoints stay. Throws CotenantError `ledger_not_found`, and `job_state` for a job that may add to it. */

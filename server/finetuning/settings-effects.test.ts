@@ -209,7 +209,7 @@ for (const [type, { settings }] of Object.entries(methods) as [MethodName, Metho
 test("each setting of an optimizer changes the job", async () => {
   for (const [optimizer, { defaults }] of Object.entries(optimizers)) {
     for (const name of Object.keys(defaults)) {
-      const given = (settings: Given) => ({ optimizer, optimizer_settings: settings });
+      const given = (settings: Given) => ({ optimizer, optimizer_settings: settings, learning_rate: 1e-3 });
       const without = { adapter: { type: "lora" }, hyperparameters: given({}) };
       const request = { ...without, hyperparameters: given({ [name]: 0.5 }) };
       assert.equal(await outcomeOf(without, request, []), "changes", `${optimizer} ${name}`);

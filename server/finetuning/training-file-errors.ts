@@ -23,7 +23,7 @@ export class FileInUseError extends RequestError {
   }
 }
 
-/** What is wrong with the lines of a file: all are counted, the first of them are told. */
+/** What is wrong with the lines of a file: the first are told. */
 export class LineProblems {
   readonly #first: string[] = [];
   #count = 0;
@@ -38,9 +38,18 @@ export class LineProblems {
   /** Throws InvalidTrainingFileError where there is one. */
   refuseAny(): void {
     if (this.#count === 0) return;
-    const first = this.#first.join("; ");
-    if (this.#count === 1) throw new InvalidTrainingFileError(first);
-    const shown = this.#count > shownProblems ? `, the first ${shownProblems} of them` : "";
-    throw new InvalidTrainingFileError(`${this.#count} lines cannot be used${shown}: ${first}`);
+    if (this.#count === 1) throw new InvalidTrainingFileError(this.#first[0]!);
+    throw this.#refusal(this.#count > shownProblems ? `, the first ${shownProblems} of them` : "");
+  }
+
+  /** Throws InvalidTrainingFileError where as many as can be told are known: what follows needs no reading. */
+  refuseMany(): void {
+    if (this.#count === shownProblems) throw this.#refusal(", and those behind them were not read");
+  }
+
+  #refusal(remark: string): InvalidTrainingFileError {
+    return new InvalidTrainingFileError(
+      `${this.#count} lines cannot be used${remark}: ${this.#first.join("; ")}`,
+    );
   }
 }

@@ -7,12 +7,18 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 const sliceBytes = 2 ** 20;
 
 /** Of all parts one after another. */
-export async function hashInTurns(parts: readonly Uint8Array[]): Promise<Buffer> {
+export async function hashInTurns(parts: Iterable<Uint8Array>): Promise<Buffer> {
   const hash = createHash("sha256");
+  let beforeTurnBytes = sliceBytes;
   for (const bytes of parts) {
-    for (let at = 0; at < bytes.length; at += sliceBytes) {
-      hash.update(bytes.subarray(at, at + sliceBytes));
-      if (bytes.length > sliceBytes) await nextTurn();
+    for (let at = 0; at < bytes.length; ) {
+      const slice = bytes.subarray(at, at + beforeTurnBytes);
+      hash.update(slice);
+      at += slice.length;
+      beforeTurnBytes -= slice.length;
+      if (beforeTurnBytes > 0) continue;
+      await nextTurn();
+      beforeTurnBytes = sliceBytes;
     }
   }
   return hash.digest();
