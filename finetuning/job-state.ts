@@ -1,8 +1,10 @@
-// What a job's checkpoint holds: its trainable's, its stepper's and its own state under one roof, copied.
+// What a job's checkpoint holds: its trainable's, its stepper's and its own state under one roof, copied piece by piece.
 
+import { type AdapterModule, adapterBytes, type DecodedAdapter } from "../kernels/adapter.ts";
 import type { CheckpointArray, JobCheckpoint } from "./job.ts";
 import { stateValue } from "./methods/layer-optimizers.ts";
-import type { Prepared, State } from "./methods/method.ts";
+import type { Prepared, State, Trainable } from "./methods/method.ts";
+import type { Pieces } from "./pieces.ts";
 
 /** How many steps were skipped: since the start, and one after another just now. */
 export type SkippedSteps = { readonly total: number; readonly inRow: number };
@@ -16,7 +18,11 @@ export type JobProgress = {
 
 const flatName = "values";
 
-export function checkpointOf({ trainable, stepper }: Prepared, progress: JobProgress): JobCheckpoint {
+/** In bytes. No step may be taken before the end. */
+export function* checkpointOf(
+  { trainable, stepper }: Prepared,
+  progress: JobProgress,
+): Pieces<JobCheckpoint> {
   const { step, isPrepared, checkedStep, skipped } = progress;
   const own: State = {
     values: {
@@ -34,11 +40,32 @@ export function checkpointOf({ trainable, stepper }: Prepared, progress: JobProg
     states.flatMap(([owner, state]) =>
       Object.entries(part(state)).map(([name, value]) => [`${owner}.${name}`, value] as const),
     );
-  return {
-    step,
-    values: Object.fromEntries(named(({ values }) => values)),
-    arrays: Object.fromEntries(named(({ arrays }) => arrays).map(([name, array]) => [name, array.slice()])),
-  };
+  const values = Object.fromEntries(named((state) => state.values));
+  const arrays: Record<string, CheckpointArray> = {};
+  for (const [name, array] of named((state) => state.arrays)) arrays[name] = yield* copied(array);
+  return { step, values, arrays };
+}
+
+/** In bytes. No step may be taken before the end. */
+export function* adapterOf(trainable: Trainable): Pieces<DecodedAdapter> {
+  const modules: AdapterModule[] = [];
+  for (const module of trainable.served()) {
+    modules.push(module);
+    yield adapterBytes({ modules: [module] });
+  }
+  return { modules };
+}
+
+const copiedPerPiece = 2 ** 18; // numbers
+
+function* copied(array: CheckpointArray): Pieces<CheckpointArray> {
+  const copy: CheckpointArray = Reflect.construct(array.constructor, [array.length]);
+  for (let from = 0; from < array.length; from += copiedPerPiece) {
+    const piece = array.subarray(from, from + copiedPerPiece);
+    copy.set(piece, from);
+    yield piece.byteLength;
+  }
+  return copy;
 }
 
 /**

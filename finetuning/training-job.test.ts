@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
+import { adapterBytes } from "../kernels/adapter.ts";
 import { randomAt } from "../kernels/sampling/random.ts";
 import {
   eventsOf,
@@ -95,6 +96,35 @@ test("paused amid a step's changes, the step is carried through and counts", asy
     const { checkpoint, adapter } = eventsOf(events, "checkpoint")[0]!;
     const values = { ...checkpoint.values, "job.checkedStep": 1 }; // a pause does not validate
     assert.deepEqual({ type: "checkpoint", checkpoint: { ...checkpoint, values }, adapter }, bare);
+  }
+});
+
+test("a checkpoint is copied in units, and one that a pause meets is finished, not made again", async () => {
+  const method = { name: "lora", settings: { rank: 256 } } as const;
+  const spec = { method, checkpointSteps: 1, batchSize: 7 };
+  let copies = 0;
+  const isCopied = (events: readonly JobEvent[]) => events.at(-1)?.type === "step";
+  const [whole] = eventsOf(
+    await runJob(smallStart(spec), on, (events) => {
+      copies += Number(isCopied(events) && events.length === 3);
+      return false;
+    }),
+    "checkpoint",
+  );
+  const arrays = Object.values(whole!.checkpoint.arrays);
+  const bytes = arrays.reduce((sum, { byteLength }) => sum + byteLength, adapterBytes(whole!.adapter));
+  assert.ok(copies >= Math.floor(bytes / 2 ** 22) && copies > 1, `${copies} units for ${bytes} bytes`);
+  for (let cut = 1; cut <= copies; cut++) {
+    let seen = 0;
+    const events = await runJob(smallStart(spec), on, (events) => isCopied(events) && ++seen === cut);
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      ["preparing", "started", "step", "checkpoint", "paused"],
+    );
+    assert.deepEqual(events[3], whole);
+    for (const { buffer } of Object.values(eventsOf(events, "checkpoint")[0]!.checkpoint.arrays)) {
+      structuredClone(buffer, { transfer: [buffer] }); // each is the event's own
+    }
   }
 });
 

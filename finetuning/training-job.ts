@@ -9,10 +9,11 @@ import { ExampleOrder } from "./example-order.ts";
 import { ExamplePasses } from "./example-passes.ts";
 import { kernelPasses, servingPasses } from "./forward-passes.ts";
 import type { JobEvent, JobProblem, JobStart } from "./job.ts";
-import { checkpointOf, type JobProgress, restoreCheckpoint } from "./job-state.ts";
+import { adapterOf, checkpointOf, type JobProgress, restoreCheckpoint } from "./job-state.ts";
 import { largestUnit } from "./largest-window.ts";
 import { methods } from "./methods/index.ts";
 import type { Method, Prepared, StepResult } from "./methods/method.ts";
+import { atOnce, inUnits, type Pieces } from "./pieces.ts";
 import { schedules } from "./schedules/index.ts";
 import { rateFactor } from "./schedules/schedule.ts";
 import { measuredOf } from "./totals.ts";
@@ -30,6 +31,8 @@ type Changing = {
   readonly left: (() => void)[]; // of the result's changes
 };
 
+const copiedBytesPerUnit = 2 ** 22; // some milliseconds
+
 export class TrainingJob {
   readonly #start: JobStart;
   readonly #report: (event: JobEvent) => void;
@@ -37,6 +40,7 @@ export class TrainingJob {
   readonly #validation: ExamplePasses | null;
   readonly #prepared: Prepared;
   #changing: Changing | null = null; // from when a step's result is there until it counts
+  #checkpoint: Pieces<void> | null = null; // under way
   #progress: JobProgress = {
     step: 0,
     isPrepared: false,
@@ -82,14 +86,16 @@ export class TrainingJob {
     while (this.#progress.step < steps) {
       const index = this.#progress.step;
       const learningRate = this.#learningRate(index);
-      const result = yield* stepper.step({ index, examples: this.#order.at(index), learningRate });
+      const examples = yield* this.#order.at(index);
+      const result = yield* stepper.step({ index, examples, learningRate });
       this.#changing = { result, learningRate, left: [...result.changes] };
       while (this.#changing.left.length > 0) yield this.#change(this.#changing.left);
       this.#stepDone();
       const problem = this.#problem();
       if (problem !== null) {
         this.#progress = { ...this.#progress, skipped: { ...this.#progress.skipped, inRow: 0 } };
-        this.#reportPause(problem);
+        yield* this.#keep();
+        this.#report({ type: "paused", reason: problem });
         return;
       }
       if (this.#isUnchecked()) yield* this.#check();
@@ -109,7 +115,7 @@ export class TrainingJob {
     const { step, checkedStep } = this.#progress;
     if (checkedStep < step) yield* this.#validate();
     this.#progress = { ...this.#progress, checkedStep: step };
-    this.#reportCheckpoint();
+    yield* this.#keep();
   }
 
   /** Reports the state after the last whole step, and that the job is paused; its units are to be dropped then. */
@@ -119,7 +125,8 @@ export class TrainingJob {
       for (const change of left) change();
       this.#stepDone();
     }
-    this.#reportPause(null);
+    atOnce(this.#checkpoint ?? this.#makeCheckpoint());
+    this.#report({ type: "paused", reason: null });
   }
 
   #change(left: (() => void)[]): TrainingUnit {
@@ -165,16 +172,16 @@ export class TrainingJob {
     this.#report({ type: "validation", step: this.#progress.step, ...measuredOf(totals) });
   }
 
-  #reportCheckpoint(): void {
-    this.#report({
-      type: "checkpoint",
-      checkpoint: checkpointOf(this.#prepared, this.#progress),
-      adapter: this.#prepared.trainable.adapter(),
-    });
+  *#keep(): Generator<TrainingUnit, void, void> {
+    this.#checkpoint = this.#makeCheckpoint();
+    yield* inUnits(this.#checkpoint, copiedBytesPerUnit);
   }
 
-  #reportPause(reason: JobProblem | null): void {
-    this.#reportCheckpoint();
-    this.#report({ type: "paused", reason });
+  /** Copies what is to be kept and served, in bytes, and reports it. */
+  *#makeCheckpoint(): Pieces<void> {
+    const checkpoint = yield* checkpointOf(this.#prepared, this.#progress);
+    const adapter = yield* adapterOf(this.#prepared.trainable);
+    this.#checkpoint = null;
+    this.#report({ type: "checkpoint", checkpoint, adapter });
   }
 }

@@ -64,6 +64,18 @@ test("eva's products of inputs, its components and ranks that go to wide modules
   assert.ok(bytes({ ...own, initializer: "eva" }) > bytes(own) + 4 * 0.5 * products);
 });
 
+test("what a checkpoint copies counts, once to be kept and once to be served", () => {
+  const sgd = { name: "sgd", settings: {} } as const;
+  const narrow = { passTokens: 16, windowTokens: 16, optimizer: sgd };
+  const bytesOf = (settings: TrainingSpec["method"]["settings"]) =>
+    memoryOf({ ...narrow, method: { name: "lora", settings: { rank: 64, ...settings } } }, 16).bytes;
+  const fixed = numbersOf({ rank: 64 });
+  const adalora = numbersOf({ rank: 64, rank_allocation: "adalora" });
+  const averages = 4 * 2 * adalora.trained; // which a checkpoint has, too
+  const without = 4 * (2 * adalora.frozen + (3 + 1 + 2) * (adalora.trained - fixed.trained));
+  assert.ok(bytesOf({ rank_allocation: "adalora" }) - bytesOf({}) >= without + averages);
+});
+
 test("what opening a job would refuse, its size refuses", () => {
   const own = { layer: 0, projection: "q", b: new Float32Array(576) } as const;
   const channels: DecodedAdapter = { modules: [{ kind: "channels", channels: Uint32Array.of(0), ...own }] };
@@ -119,7 +131,7 @@ test("a preference pair counts as one example, and examples count by their bytes
   const dpo = { ...smallSpec, objective: { name: "dpo", beta: 0.1 } } as const;
   const bytesOf = (spec: TrainingSpec) =>
     jobMemory({ spec, training, validation: null, from: null }, targets).bytes;
-  const ownBytes = 4 * (2 * 2200 + 4);
+  const ownBytes = 4 * (2 * 2200 + 4) + 2 * 4 * 4; // the examples, and two orders of them
   const stated = (spec: TrainingSpec, longestTokens: number) =>
     trainingMemory(spec, { targets, longestTokens }).bytes + ownBytes;
   assert.equal(bytesOf(dpo), stated(dpo, 1900));

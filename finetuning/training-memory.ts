@@ -6,7 +6,7 @@ import { referencesLimitBytes } from "./example-passes.ts";
 import type { JobStart, TrainingExamples, TrainingSpec } from "./job.ts";
 import { largestUnit } from "./largest-window.ts";
 import { methods } from "./methods/index.ts";
-import type { Method } from "./methods/method.ts";
+import type { Method, MethodSize } from "./methods/method.ts";
 import { objectives } from "./objectives/index.ts";
 import { optimizers } from "./optimizers/index.ts";
 import { probeBytes, probeBytesPerToken } from "./probe-memory.ts";
@@ -38,15 +38,15 @@ export function jobMemory(job: JobData, targets: AdapterTargets): JobMemory {
   const examplesBytes = sets.reduce((sum, examples) => sum + bytesOf(examples), 0);
   const { name, settings } = spec.method;
   const method: Method = methods[name];
-  const { trained, frozen } = method.size(settings, { targets, from });
+  const size = method.size(settings, { targets, from });
   return {
     bytes:
       trainingMemory(spec, { targets, longestTokens, from }).bytes +
       examplesBytes +
+      orderBytes(training) +
       referenceBytes(spec, validation),
-    resultBytes: floatBytes * trained,
-    checkpointBytes:
-      Math.ceil(floatBytes * (trained + frozen) + optimizerBytes(spec, trained)) + checkpointNamesBytes,
+    resultBytes: floatBytes * size.trained,
+    checkpointBytes: Math.ceil(stateBytes(spec, size)) + checkpointNamesBytes,
     backward: method.backward,
   };
 }
@@ -65,6 +65,16 @@ function referenceBytes(
 function optimizerBytes({ optimizer, method }: Pick<TrainingSpec, "optimizer" | "method">, trained: number) {
   const { backward }: Method = methods[method.name];
   return backward ? trained * optimizers[optimizer.name].stateBytesPerParameter : 0;
+}
+
+/** What a checkpoint copies: the numbers that move, what the method knows of them, and the optimizer. */
+function stateBytes(spec: Pick<TrainingSpec, "optimizer" | "method">, { trained, kept }: MethodSize): number {
+  return floatBytes * (trained + kept) + optimizerBytes(spec, trained);
+}
+
+/** Of the examples in this epoch and, while they are shuffled, in the next. */
+function orderBytes({ ends }: TrainingExamples): number {
+  return 2 * Uint32Array.BYTES_PER_ELEMENT * ends.length;
 }
 
 export type JobData = Pick<JobStart, "spec" | "training" | "validation" | "from">;
@@ -99,9 +109,11 @@ export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOption
   const { targets, longestTokens } = options;
   const { settings, name } = spec.method;
   const method: Method = methods[name];
-  const { trained, frozen, preparing } = method.size(settings, { targets, from: options.from ?? null });
+  const size = method.size(settings, { targets, from: options.from ?? null });
+  const { trained, frozen, kept, preparing } = size;
   const values = floatBytes * (trained + frozen);
-  const checkpoint = 2 * floatBytes * trained + optimizerBytes(spec, trained); // a copy to be kept, and one to be served
+  const served = floatBytes * (trained + kept); // at most, as it may need more than numbers
+  const checkpoint = stateBytes(spec, size) + served; // whoever writes both down writes these copies
   const tokens = Math.max(spec.passTokens, longestTokens);
   if (!method.backward) {
     const unitTokens = Math.min(spec.windowTokens, largestUnit(method, targets));

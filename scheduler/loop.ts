@@ -289,10 +289,10 @@ export class EngineLoop {
 
   #expire(nowMs: number): void {
     for (const sequence of this.#table.all()) {
-      const { expiresMs, request } = sequence;
+      const { expiresMs } = sequence;
       if (expiresMs === null || expiresMs > nowMs) continue;
       this.#timedOut++;
-      const message = `the request did not end within its timeout of ${request.timeoutMs} ms; raise timeout_ms or lower max_tokens`;
+      const message = "the request did not end within its timeout_ms; raise it, or lower max_tokens";
       this.#end(sequence, { code: "request_timed_out", message, retryAfterMs: null });
     }
   }

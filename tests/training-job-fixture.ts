@@ -102,6 +102,14 @@ export async function runJob(
   return events;
 }
 
+export async function runUnits<Result>(units: Generator<TrainingUnit, Result, void>): Promise<Result> {
+  for (;;) {
+    const next = units.next();
+    if (next.done) return next.value;
+    await next.value.run();
+  }
+}
+
 export function eventsOf<Type extends JobEvent["type"]>(
   events: readonly JobEvent[],
   type: Type,

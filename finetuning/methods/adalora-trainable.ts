@@ -1,7 +1,7 @@
 // AdaLoRA (Zhang et al., arXiv 2303.10512): modules as singular values between two matrices that are kept near
 // orthogonal, delta = B diag(values) A. Ranks that matter least lose their value, until the target's number is left.
 
-import type { AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
+import type { AdapterTargets, LowRankModule } from "../../kernels/adapter.ts";
 import { mix, randomAt } from "../../kernels/sampling/random.ts";
 import type {
   LowRankParameters,
@@ -71,15 +71,21 @@ export class AdaloraTrainable implements LowRankStart {
 
   modules(given: Float32Array = this.flat): readonly TrainedModule[] {
     const modules = this.#product.modules();
-    for (const [module, { rank, a, b }] of modules.entries()) {
-      const places = this.#places[module]!;
-      const width = a.length / rank;
-      for (let i = 0; i < a.length; i++) {
-        a[i] = given[places.a + i]! * given[places.values + Math.floor(i / width)]!;
-      }
-      b.set(given.subarray(places.b, places.end));
-    }
+    for (const index of modules.keys()) this.#multiply(index, given);
     return modules;
+  }
+
+  /** One module of the product. */
+  #multiply(index: number, given: Float32Array): TrainedModule {
+    const module = this.#product.modules()[index]!;
+    const { rank, a, b } = module;
+    const places = this.#places[index]!;
+    const width = a.length / rank;
+    for (let i = 0; i < a.length; i++) {
+      a[i] = given[places.a + i]! * given[places.values + Math.floor(i / width)]!;
+    }
+    b.set(given.subarray(places.b, places.end));
+    return module;
   }
 
   addGradient(layer: number, ofModules: LowRankParameters, gradient: Float32Array): void {
@@ -101,8 +107,8 @@ export class AdaloraTrainable implements LowRankStart {
     }
   }
 
-  /** Layer by layer, then the choice. */
-  moved({ index }: Step, gradient: Float32Array): (() => void)[] {
+  /** Layer by layer, then the choice. Importance is an average over the steps that moved a layer. */
+  moved({ index }: Step, gradient: Float32Array, layers: readonly number[]): (() => void)[] {
     const done = index + 1;
     const { firstStep, interval } = this.#options;
     const lose = () => {
@@ -112,7 +118,9 @@ export class AdaloraTrainable implements LowRankStart {
     const schedule = this.#schedule();
     const isLast = done >= schedule.lastStep;
     const { segments } = this;
-    const watched = segments.map((part) => () => this.#importance.add(this.flat, gradient, part));
+    const watched = segments
+      .filter(({ layer }) => layers.includes(layer))
+      .map((part) => () => this.#importance.add(this.flat, gradient, part));
     if (!isLast && (done <= firstStep || done % interval !== 0)) return watched;
     const scores: number[] = [];
     const scored = segments.map(({ from, to }) => () => {
@@ -129,20 +137,19 @@ export class AdaloraTrainable implements LowRankStart {
   }
 
   /** Without the ranks that lost their value; a module without any is left out. */
-  adapter(): DecodedAdapter {
-    let at = 0;
-    const modules = this.modules().flatMap(({ layer, projection, rank, scale, a, b }) => {
-      const first = at;
-      at += rank;
-      const kept = Array.from({ length: rank }, (_, row) => row).filter(
-        (row) => this.#kept[first + row] === 1 || this.flat[this.#ranks[first + row]!.value] !== 0,
+  *served(): Generator<LowRankModule, void, void> {
+    let first = 0;
+    for (const index of this.#places.keys()) {
+      const { layer, projection, rank, scale, a, b } = this.#multiply(index, this.flat);
+      const own = this.#ranks.slice(first, first + rank);
+      const kept = Array.from(own.keys()).filter(
+        (row) => this.#kept[first + row] === 1 || this.flat[own[row]!.value] !== 0,
       );
-      if (kept.length === 0) return [];
-      const own = { layer, projection, rank: kept.length };
+      first += rank;
+      if (kept.length === 0) continue;
       const ofKept = { a: rowsOf(a, rank, kept), b: scaled(rowsOf(b, rank, kept), scale) };
-      return [{ kind: "low-rank" as const, ...own, ...ofKept }];
-    });
-    return { modules };
+      yield { kind: "low-rank", layer, projection, rank: kept.length, ...ofKept };
+    }
   }
 
   state(): State {

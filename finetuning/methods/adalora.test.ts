@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type AdapterTargets, modulesOf } from "../../kernels/adapter.ts";
+import type { AdapterTargets } from "../../kernels/adapter.ts";
 import { randomAt } from "../../kernels/sampling/random.ts";
 import { LowRankParameters } from "../../kernels/training/low-rank-parameters.ts";
 import { addOrthogonality } from "./adalora-orthogonality.ts";
@@ -49,6 +49,7 @@ function fillRandom(values: Float32Array, seed: number): void {
   for (let i = 0; i < values.length; i++) values[i] = randomAt(seed, i) - 0.5;
 }
 
+const layers = shapes.map(({ layer }) => layer);
 const stepOf = (index: number): Step => ({ index, examples: [], learningRate: 0 });
 const moduleSize = golden.rank * (1 + golden.in + golden.out);
 const keptOf = ({ flat }: AdaloraTrainable) =>
@@ -62,14 +63,14 @@ test("the ranks that PEFT's allocator keeps, step by step, also after a restart 
   let trainable = opened();
   for (const [index, { values, gradient, kept }] of golden.steps.entries()) {
     trainable.flat.set(values);
-    for (const change of trainable.moved(stepOf(index), Float32Array.from(gradient))) change();
+    for (const change of trainable.moved(stepOf(index), Float32Array.from(gradient), layers)) change();
     assert.deepEqual(keptOf(trainable), kept, `step ${index + 1}`);
     const again = opened();
     again.restore(structuredClone(trainable.state()));
     again.flat.set(trainable.flat);
     trainable = again;
   }
-  const ranks = modulesOf(trainable.adapter(), "low-rank").map(({ rank }) => rank);
+  const ranks = [...trainable.served()].map(({ rank }) => rank);
   assert.equal(
     ranks.reduce((sum, rank) => sum + rank, 0),
     golden.targetRank * golden.modules,
@@ -95,13 +96,46 @@ test("ranks that the loss depends on survive, wherever they are", () => {
             trainable.flat[module + row] = random();
             gradient[module + row] = size * random();
           }
-          for (const change of trainable.moved(stepOf(index), gradient)) change();
+          for (const change of trainable.moved(stepOf(index), gradient, layers)) change();
         }
         const kept = keptOf(trainable).flatMap((is, rank) => (is === 1 ? [rank] : []));
         assert.deepEqual(
           kept,
           important.toSorted((one, other) => one - other),
         );
+      },
+    ),
+    { numRuns: 30 },
+  );
+});
+
+test("a layer's importance is of the steps that moved it, however long ago", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.subarray(layers), { minLength: 1, maxLength: 9 }),
+      fc.nat(1000),
+      (chosen, seed) => {
+        const steps = chosen.map((moving, index) => ({ moving, index }));
+        const averagesOf = (taken: typeof steps) => {
+          const trainable = opened();
+          for (const { moving, index } of taken) {
+            fillRandom(trainable.flat, seed + index);
+            const gradient = new Float32Array(trainable.flat.length);
+            fillRandom(gradient, seed - index - 1);
+            for (const { layer, from, to } of trainable.segments) {
+              if (!moving.includes(layer)) gradient.fill(0, from, to); // as BackpropStepper has it
+            }
+            for (const change of trainable.moved(stepOf(0), gradient, moving)) change();
+          }
+          return trainable.state().arrays;
+        };
+        const mixed = averagesOf(steps);
+        for (const { layer, from, to } of opened().segments) {
+          const alone = averagesOf(steps.filter(({ moving }) => moving.includes(layer))); // without gaps
+          for (const name of ["sensitivity", "uncertainty"]) {
+            assert.deepEqual(mixed[name]!.subarray(from, to), alone[name]!.subarray(from, to));
+          }
+        }
       },
     ),
     { numRuns: 30 },
@@ -129,7 +163,7 @@ test("the product starts as the start's, and the adapter is what passes see", ()
     }
     fillRandom(trainable.flat, 9);
     const seen = trainable.modules();
-    for (const [index, { a, b, rank }] of modulesOf(trainable.adapter(), "low-rank").entries()) {
+    for (const [index, { a, b, rank }] of [...trainable.served()].entries()) {
       assert.equal(rank, golden.rank);
       assert.deepEqual(a, seen[index]!.a);
       assert.deepEqual(

@@ -54,12 +54,12 @@ function settingsOf(given: Settings) {
   return checkSettings(adaloraSettings, ownSettings(given, adaloraSettings), "method.adapter");
 }
 
-/** Singular values beside the modules' own numbers; the product that passes see, and two averages of each. */
+/** Singular values beside the modules' own numbers; the product that passes see; two averages of each, and which ranks stay. */
 const size: Allocation["size"] = (given, { ranks, numbers }) => {
   const initial = ranks.reduce((sum, rank) => sum + rank, 0);
   checkTarget(settingsOf(given).adalora_target_rank, { initial, modules: ranks.length });
   const trained = numbers + initial;
-  return { trained, frozen: numbers + 2 * trained };
+  return { trained, frozen: numbers + 2 * trained, kept: 2 * trained + initial };
 };
 
 const open: Allocation["open"] = ({ targets, spec, steps }, shapes) => {

@@ -96,7 +96,7 @@ export class BackpropStepper implements Stepper {
 
   /** Layer by layer. */
   #changes(step: Step, { keep }: LayerChoice, move: GradientStep): (() => void)[] {
-    const moved = this.#trainable.moved?.(step, move.gradient) ?? [];
+    const moved = this.#trainable.moved?.(step, move.gradient, move.layers) ?? [];
     return [...this.#ready().optimizers.changes(move), keep, ...moved];
   }
 }

@@ -1,12 +1,7 @@
 // Dense blocks on chosen input channels as the trained values. To passes a block is a low-rank module whose A picks
 // the channels and does not move.
 
-import {
-  type AdapterTargets,
-  type ChannelsModule,
-  type DecodedAdapter,
-  projections,
-} from "../../kernels/adapter.ts";
+import { type AdapterTargets, type ChannelsModule, projections } from "../../kernels/adapter.ts";
 import type { LowRankParameters, TrainedModule } from "../../kernels/training/low-rank-parameters.ts";
 import { layerSegments } from "./low-rank/low-rank-trainable.ts";
 import type { BackpropTrainable, Segment, State } from "./method.ts";
@@ -56,16 +51,10 @@ export class ChannelsTrainable implements BackpropTrainable {
     }
   }
 
-  adapter(): DecodedAdapter {
-    return {
-      modules: this.#blocks.map(({ layer, projection, channels, from, to }) => ({
-        kind: "channels",
-        layer,
-        projection,
-        channels: channels.slice(),
-        b: this.flat.slice(from, to),
-      })),
-    };
+  *served(): Generator<ChannelsModule, void, void> {
+    for (const { layer, projection, channels, from, to } of this.#blocks) {
+      yield { kind: "channels", layer, projection, channels: channels.slice(), b: this.flat.slice(from, to) };
+    }
   }
 
   state(): State {

@@ -6,7 +6,7 @@ import type { ModuleShape } from "../../kernels/training/low-rank-parameters.ts"
 /**
  * Scales stay, so that a module's gradients have the size they had. A module of which no component is chosen is left
  * out.
- * @param explained each component's share of the variance of what the module reads, falling
+ * @param explained each component's share of the variance of what the module reads, falling; as many as it may get
  */
 export function redistributed(
   shapes: readonly ModuleShape[],

@@ -38,7 +38,10 @@ const shapes = Array.from({ length: targets.layers }, (_, layer) =>
 ).flat();
 
 /** Runs the initialiser; batches of two sequences, in windows that end inside them. */
-async function initialised(settings: Settings): Promise<{ parameters: LowRankParameters; captured: number }> {
+async function initialised(
+  settings: Settings,
+  given = shapes,
+): Promise<{ parameters: LowRankParameters; captured: number }> {
   const spec = {
     ...smallSpec,
     method: { name: "lora" as const, settings: { initializer: "eva", ...settings } },
@@ -54,7 +57,7 @@ async function initialised(settings: Settings): Promise<{ parameters: LowRankPar
     spec,
     examples,
   });
-  const units = eva.start({ kernel, targets, spec, steps: 1, passes, from: null }, shapes);
+  const units = eva.start({ kernel, targets, spec, steps: 1, passes, from: null }, given);
   let captured = 0;
   for (let next = units.next(); ; next = units.next()) {
     if (next.done === true) return { parameters: next.value, captured };
@@ -108,6 +111,19 @@ test("with rho, ranks follow the explained variance within the same sum", async 
     .filter(([, count]) => count !== 0);
   assert.deepEqual(ranks, expected);
   assert.ok(new Set(ranks.map(([, own]) => own)).size > 1, "the golden case moves some ranks");
+});
+
+test("a module gets at most rho times its own rank, whatever those get that read the same", async () => {
+  const ranks = { q: 1, k: 1, v: 12 };
+  const given = shapes.map((shape) => ({ ...shape, rank: ranks[shape.projection as "q"] ?? 2 }));
+  const rho = 2;
+  const { parameters } = await initialised({ eva_rho: rho }, given);
+  for (const { layer, projection, rank: own } of parameters.modules) {
+    const asked = given.find((shape) => shape.layer === layer && shape.projection === projection)!.rank;
+    assert.ok(own <= rho * asked, `${layer} ${projection}: ${own} of ${asked}`);
+  }
+  const { values } = eva.size({ initializer: "eva", eva_rho: rho }, { shapes: given, targets });
+  assert.ok(parameters.flat.length <= values, `${parameters.flat.length} numbers, said ${values}`);
 });
 
 test("a module without chosen components is left out, and the sum of ranks stays", () => {

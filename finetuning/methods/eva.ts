@@ -11,9 +11,9 @@ import {
   readMatrices,
 } from "../../kernels/training/activation-pass.ts";
 import { LowRankParameters, type ModuleShape } from "../../kernels/training/low-rank-parameters.ts";
-import { cut } from "../../kernels/training/token-layout.ts";
+import { cut, type TrainingSequence } from "../../kernels/training/token-layout.ts";
 import type { TrainingUnit } from "../../kernels/training/training-pass.ts";
-import { shuffled } from "../example-order.ts";
+import { shuffling } from "../example-order.ts";
 import { checkSettings, idleWith, type Settings, type SettingsTable } from "../settings.ts";
 import { type Components, leastCosine, principalComponents, spareRows } from "./eva-components.ts";
 import { redistributed } from "./eva-ranks.ts";
@@ -64,7 +64,7 @@ function settingsOf(given: Settings) {
 const start: Initializer["start"] = function* (context, shapes) {
   const { targets, kernel, spec } = context;
   const { eva_rho: rho, eva_tau: tau } = settingsOf(spec.method.settings);
-  const pass = kernel.activations(batchesOf(context), spec.windowTokens);
+  const pass = kernel.activations(yield* batchesOf(context), spec.windowTokens);
   const layers: LayerComponents[] = Array.from({ length: targets.layers }, () => new Map());
   yield* pass.layers(function* (layer, moments) {
     const counts = countsOf(shapes, layer, rho);
@@ -75,7 +75,8 @@ const start: Initializer["start"] = function* (context, shapes) {
     return settled(before, components, { counts: countsOf(shapes, layer, 1), tau });
   });
   const componentsOf = ({ layer, projection }: ModuleShape) => layers[layer]!.get(readBy[projection])!;
-  const chosen = rho === 1 ? shapes : redistributed(shapes, (shape) => componentsOf(shape).explained);
+  const explained = (shape: ModuleShape) => componentsOf(shape).explained.subarray(0, mostRanks(shape, rho));
+  const chosen = rho === 1 ? shapes : redistributed(shapes, explained);
   const parameters = new LowRankParameters(chosen, targets);
   for (const [index, { a }] of parameters.modules.entries()) {
     a.set(componentsOf(chosen[index]!).rows.subarray(0, a.length));
@@ -113,7 +114,7 @@ function mostNumbers(shapes: readonly ModuleShape[], targets: AdapterTargets, rh
   let left = shapes.reduce((sum, { rank }) => sum + rank, 0);
   let numbers = 0;
   for (const shape of shapes.toSorted((one, other) => widthOf(other) - widthOf(one))) {
-    const taken = Math.min(left, Math.round(shape.rank * rho));
+    const taken = Math.min(left, mostRanks(shape, rho));
     numbers += taken * widthOf(shape);
     left -= taken;
   }
@@ -123,14 +124,14 @@ function mostNumbers(shapes: readonly ModuleShape[], targets: AdapterTargets, rh
 export const eva: Initializer = { start, size };
 
 /** Batches of a step's size, of so many examples in all as have the tokens. */
-function batchesOf({ passes, spec }: MethodContext) {
-  const order = shuffled(passes.count, mix(spec.seed ^ 0xe7a));
+function* batchesOf({ passes, spec }: MethodContext): Generator<TrainingUnit, TrainingSequence[][], void> {
+  const order = yield* shuffling(passes.count, mix(spec.seed ^ 0xe7a));
   let tokens = 0;
   const end = order.findIndex((index) => {
     tokens += passes.tokensOf(index);
     return tokens >= maxTokens;
   });
-  const chosen = end === -1 ? order : order.slice(0, end + 1);
+  const chosen = Array.from(end === -1 ? order : order.subarray(0, end + 1));
   return cut(chosen.length, spec.batchSize).map(({ from, to }) =>
     passes.of(chosen.slice(from, to)).flatMap(({ sequences }) => sequences),
   );
@@ -139,11 +140,15 @@ function batchesOf({ passes, spec }: MethodContext) {
 /** Components that a layer's matrices need at most. */
 function countsOf(shapes: readonly ModuleShape[], layer: number, rho: number): Map<ReadMatrix, number> {
   const counts = new Map<ReadMatrix, number>();
-  for (const { projection, rank } of shapes.filter((shape) => shape.layer === layer)) {
-    const matrix = readBy[projection];
-    counts.set(matrix, Math.max(counts.get(matrix) ?? 0, Math.round(rank * rho)));
+  for (const shape of shapes.filter((each) => each.layer === layer)) {
+    const matrix = readBy[shape.projection];
+    counts.set(matrix, Math.max(counts.get(matrix) ?? 0, mostRanks(shape, rho)));
   }
   return counts;
+}
+
+function mostRanks({ rank }: ModuleShape, rho: number): number {
+  return Math.round(rank * rho);
 }
 
 function* layerComponents(of: {

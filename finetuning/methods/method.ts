@@ -1,7 +1,7 @@
 // The contract of a finetuning method: what is trained, and how a step moves it. A method is a Trainable (what the
 // numbers mean) and a Stepper (how they move); the registry in index.ts says which go together.
 
-import type { AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
+import type { AdapterModule, AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
 import type { LowRankParameters, TrainedModule } from "../../kernels/training/low-rank-parameters.ts";
 import type { TrainingKernel } from "../../kernels/training/training-kernel.ts";
 import type { PassModule, TrainingUnit } from "../../kernels/training/training-pass.ts";
@@ -27,8 +27,8 @@ export interface Trainable {
   readonly segments: readonly Segment[]; // ascending; together all of `flat`
   /** As the values stand, or as others in their place would have it; valid until the next call. */
   modules(values?: Float32Array): readonly PassModule[];
-  /** A copy, to be served. Throws nothing and changes nothing. */
-  adapter(): DecodedAdapter;
+  /** The adapter to be served, in copies that are made one by one: nothing moves until the last. Throws nothing. */
+  served(): Iterable<AdapterModule>;
   /** What belongs to it beside `flat`, which is restored after it. */
   state(): State;
   /** @throws RangeError for a state that is not this trainable's */
@@ -43,8 +43,9 @@ export interface BackpropTrainable extends Trainable {
   /**
    * What follows once a backprop step has moved the values, in pieces as a StepResult has them.
    * @param gradient the step's, by `flat`, as it was applied
+   * @param layers that the step moved: the gradient says nothing of others
    */
-  moved?(step: Step, gradient: Float32Array): (() => void)[];
+  moved?(step: Step, gradient: Float32Array, layers: readonly number[]): (() => void)[];
 }
 
 export const noState: State = { values: {}, arrays: {} };
@@ -113,5 +114,6 @@ export type KeptSettings = Readonly<Record<string, string | null>>;
 export type MethodSize = {
   readonly trained: number; // numbers that move
   readonly frozen: number; // numbers that modules have beside those
+  readonly kept: number; // numbers that a checkpoint has beside those that move and their moments, and their log
   readonly preparing: number; // numbers that are held before the first step only
 };

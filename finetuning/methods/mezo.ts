@@ -81,5 +81,5 @@ export function mezoSize(
   checkLowRank(settings, from, settings.method);
   const modules = from === null ? moduleShapes(settings, targets.layers) : modulesOf(from, "low-rank");
   const trained = lowRankNumbers(modules, targets);
-  return { trained, frozen: 3 * trained, preparing: 0 };
+  return { trained, frozen: 3 * trained, kept: 0, preparing: 0 };
 }

@@ -58,7 +58,8 @@ export const s2ft: Method = {
       modules.reduce((total, { projection, channels }) => {
         return total + lengthOf(channels) * targets.shapes[projection][side];
       }, 0);
-    return { trained: sum("out"), frozen: sum("in"), preparing: 0 };
+    const kept = modules.reduce((total, { channels }) => total + lengthOf(channels), 0);
+    return { trained: sum("out"), frozen: sum("in"), kept, preparing: 0 };
   },
   kept(given, { from }) {
     const { channels, target_modules } = checkSettings(settingsTable, given, "method.adapter");
@@ -89,7 +90,7 @@ function asked({ channels, target_modules }: S2ftSettings, { layers, shapes }: A
 function drawn(settings: S2ftSettings, { spec, targets }: MethodContext): ChannelsPlace[] {
   return asked(settings, targets).map(({ layer, projection, channels }, index) => {
     const order = shuffled(targets.shapes[projection].in, mix(spec.seed + mix(index)));
-    return { layer, projection, channels: Uint32Array.from(order.slice(0, channels)).sort() };
+    return { layer, projection, channels: order.slice(0, channels).sort() };
   });
 }
 

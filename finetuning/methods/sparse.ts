@@ -138,8 +138,9 @@ export const sparse: Method = {
     const growing = settings.regrow_steps > 0 && settings.drop_rate > 0;
     // Beside each value its index, its place in order and its last exchange's value, and twice two numbers for each candidate; while
     // candidates are chosen, one layer's gradients and a copy of the largest.
-    const watched = growing ? Math.ceil(4 * settings.drop_rate * trained) + 2 * ofLayer : 0;
-    return { trained, frozen: 3 * trained + watched, preparing: 0 };
+    const candidates = growing ? Math.ceil(4 * settings.drop_rate * trained) : 0;
+    const frozen = 3 * trained + candidates + (growing ? 2 * ofLayer : 0);
+    return { trained, frozen, kept: 2 * trained + candidates, preparing: 0 };
   },
   kept(given, { targets, from }) {
     const { density, target_modules } = checkSettings(settingsTable, given, "method.adapter");

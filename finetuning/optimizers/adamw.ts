@@ -10,6 +10,7 @@ type Settings = Readonly<Record<keyof typeof defaults, number>>;
 export const adamw: OptimizerKind<keyof typeof defaults> = {
   defaults,
   stateBytesPerParameter: 8,
+  learningRateFactor: 1,
   create: (parameters, settings) =>
     new AdamW(parameters, settings, {
       means: floatMoments("mean", parameters),
@@ -20,6 +21,7 @@ export const adamw: OptimizerKind<keyof typeof defaults> = {
 export const adamw8bit: OptimizerKind<keyof typeof defaults> = {
   defaults,
   stateBytesPerParameter: 2 + 8 / momentBlock,
+  learningRateFactor: 1,
   create: (parameters, settings) =>
     new AdamW(parameters, settings, {
       means: byteMoments("mean", parameters, "means"),

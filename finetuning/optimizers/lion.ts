@@ -8,6 +8,7 @@ type Settings = Readonly<Record<keyof typeof defaults, number>>;
 export const lion: OptimizerKind<keyof typeof defaults> = {
   defaults,
   stateBytesPerParameter: 4,
+  learningRateFactor: 0.3, // its authors have 0.1 to 0.33; docs/experiments.md
   create: (parameters, settings) => new Lion(parameters, settings),
 };
 

@@ -21,6 +21,11 @@ export interface OptimizerKind<Setting extends string = string> {
   readonly defaults: Readonly<Record<Setting, number>>;
   create(parameters: number, settings: Readonly<Record<Setting, number>>): Optimizer;
   readonly stateBytesPerParameter: number;
+  /**
+   * Of the methods' own learning rates, which are AdamW's. Null = a step is as long as its gradient, so that the rate
+   * is the data's and the base's.
+   */
+  readonly learningRateFactor: number | null;
 }
 
 export function restoreArrays(own: OptimizerState["arrays"], state: OptimizerState): void {

@@ -8,6 +8,7 @@ type Settings = Readonly<Record<keyof typeof defaults, number>>;
 export const sgd: OptimizerKind<keyof typeof defaults> = {
   defaults,
   stateBytesPerParameter: 4,
+  learningRateFactor: null,
   create: (parameters, settings) => new Sgd(parameters, settings),
 };
 

@@ -3,7 +3,7 @@
 
 import { setImmediate } from "node:timers/promises";
 import type { ServedModel } from "../../scheduler/protocol.ts";
-import { ChatTemplateError, UntokenizableTextError } from "../errors.ts";
+import { RequestError } from "../errors.ts";
 import type { ChatMessage } from "../text/chat-template.ts";
 import type { TextModel } from "../text/text-model.ts";
 import type {
@@ -27,11 +27,15 @@ export class ExampleProblem extends Error {}
 
 type Prompt = { readonly text: string; readonly tokenIds: readonly number[] };
 
+/** Else it is the server's. */
+const faultsOfText: readonly string[] = ["chat_template_refused", "untokenizable_text"];
+
 const pauseAfterMs = 3; // of work without a turn of the event loop
 
 export class ExampleEncoder {
   readonly #options: ExampleEncoderOptions;
   readonly #stopTexts: readonly string[];
+  readonly #known = new Map<string, readonly number[]>(); // token ids of an example's parts
   #turnStartMs = performance.now();
 
   constructor(options: ExampleEncoderOptions) {
@@ -44,6 +48,7 @@ export class ExampleEncoder {
 
   /** Of a preference two, the preferred first. Throws ExampleProblem, ChatTemplateMissingError. */
   async encode(example: TrainingExample): Promise<EncodedSequence[]> {
+    this.#known.clear();
     try {
       switch (example.format) {
         case "chat":
@@ -56,7 +61,7 @@ export class ExampleEncoder {
           return example satisfies never;
       }
     } catch (error) {
-      if (error instanceof ChatTemplateError || error instanceof UntokenizableTextError)
+      if (error instanceof RequestError && faultsOfText.includes(error.code))
         throw new ExampleProblem(error.message);
       throw error;
     }
@@ -119,11 +124,14 @@ export class ExampleEncoder {
 
   /** What the model must draw after the prompt. */
   async #reply(before: readonly ChatMessage[], content: string, prompt: Prompt): Promise<number[]> {
-    const whole = this.#render([...before, { role: "assistant", content }], false);
+    const written = (answer: string) =>
+      this.#render([...before, { role: "assistant", content: answer }], false);
+    const whole = written(content);
     // A prompt may end in what no past turn shows, such as the start of reasoning: then all from the content on.
-    const start = whole.startsWith(prompt.text) ? prompt.text.length : whole.lastIndexOf(content.trim());
-    if (start < 0) throw new ExampleProblem("the chat template does not write an answer's content as it is");
-    return this.#stopped(await this.#continuation(prompt, whole.slice(start), false));
+    const text = whole.startsWith(prompt.text)
+      ? whole.slice(prompt.text.length)
+      : fromContent(whole, content.trim(), written);
+    return this.#stopped(await this.#continuation(prompt, text, false));
   }
 
   async #continuation(prompt: Prompt, text: string, addSpecialTokens: boolean): Promise<readonly number[]> {
@@ -163,7 +171,19 @@ export class ExampleEncoder {
     return this.#options.text.renderChat(messages, { addGenerationPrompt, variables: {} });
   }
 
+  /** Special tokens belong to a whole text. Of others the parts that were there before are not encoded again. */
   async #tokenIds(text: string, addSpecialTokens: boolean): Promise<readonly number[]> {
+    if (addSpecialTokens) return await this.#encoded(text, true);
+    const tokenIds: number[] = [];
+    for (const [index, part] of this.#options.text.tokenizer.partsOf(text).entries()) {
+      const own = this.#known.get(part) ?? (await this.#encoded(part, false));
+      this.#known.set(part, own);
+      for (let at = Math.min(index, 1); at < own.length; at++) tokenIds.push(own[at]!);
+    }
+    return tokenIds;
+  }
+
+  async #encoded(text: string, addSpecialTokens: boolean): Promise<readonly number[]> {
     if (performance.now() - this.#turnStartMs > pauseAfterMs) {
       await setImmediate();
       this.#turnStartMs = performance.now();
@@ -175,6 +195,16 @@ export class ExampleEncoder {
       throw new ExampleProblem(`has the token id ${outside}, beyond the model's ${model.vocabSize} tokens`);
     return tokenIds;
   }
+}
+
+/** The end of a text from an answer's content on, which begins where the text with another answer is another. */
+function fromContent(whole: string, content: string, written: (answer: string) => string): string {
+  const other = written(content.startsWith("a") ? "b" : "a");
+  let start = 0;
+  while (start < whole.length && whole[start] === other[start]) start++;
+  const text = whole.slice(start).trimStart();
+  if (text.startsWith(content)) return text;
+  throw new ExampleProblem("the chat template does not write an answer's content as it is");
 }
 
 function withoutWeight({ role, content, name }: ChatExample["messages"][number]): ChatMessage {

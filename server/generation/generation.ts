@@ -81,7 +81,7 @@ export function prepareGeneration(
     isOpenEnded: input.maxTokens === null,
   });
   const pieces = runChoices(plans, {
-    engine: leasedEngine(engine, adapters),
+    engine: leasedEngine(engine, adapters, record.arrivedMs),
     text,
     signal: cancelling.signal,
     quota,

@@ -8,7 +8,14 @@ import { ExampleOrder } from "../../finetuning/example-order.ts";
 import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { type LowRankModule, projections } from "../../kernels/adapter.ts";
 import { openSafetensors } from "../../kernels/checkpoint/safetensors.ts";
-import { eventsOf, examplesOf, openSmallKernel, runJob, smallStart } from "../training-job-fixture.ts";
+import {
+  eventsOf,
+  examplesOf,
+  openSmallKernel,
+  runJob,
+  runUnits,
+  smallStart,
+} from "../training-job-fixture.ts";
 
 const tolerance = 1e-4;
 const batchSize = 3;
@@ -32,7 +39,7 @@ test("the loss curve of a job of 50 steps", async (t) => {
   const order = new ExampleOrder({ examples: count, batchSize, epochs: 1, seed });
   const sequences: { tokens: number[]; weights: number[] }[] = [];
   for (let step = 0; step < steps; step++) {
-    for (const [offset, place] of order.at(step).entries()) {
+    for (const [offset, place] of (await runUnits(order.at(step))).entries()) {
       const { tokens, prompt } = golden.examples[(batchSize * step + offset) % golden.examples.length];
       const weights = tokens.map((_: number, at: number) => (at < prompt ? 0 : 1));
       sequences[place] = { tokens, weights };

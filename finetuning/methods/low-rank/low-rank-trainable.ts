@@ -3,6 +3,7 @@
 import {
   type AdapterTargets,
   type DecodedAdapter,
+  type LowRankModule,
   modulesOf,
   type Projection,
   projections,
@@ -57,17 +58,10 @@ export class LowRankTrainable implements LowRankStart {
     for (let i = from; i < to; i++) gradient[i]! += flat[i]!;
   }
 
-  adapter(): DecodedAdapter {
-    return {
-      modules: this.#parameters.modules.map(({ layer, projection, rank, scale, a, b }) => ({
-        kind: "low-rank",
-        layer,
-        projection,
-        rank,
-        a: a.slice(), // from() would go through an iterator, for a tenth of a second at usual sizes
-        b: scaled(b, scale),
-      })),
-    };
+  *served(): Generator<LowRankModule, void, void> {
+    for (const { layer, projection, rank, scale, a, b } of this.#parameters.modules) {
+      yield { kind: "low-rank", layer, projection, rank, a: a.slice(), b: scaled(b, scale) };
+    }
   }
 
   /** Ranks and scales: an initialiser may have chosen them. */

@@ -9,7 +9,7 @@ export const lisa: SelectionKind = ({ layers, count, period, seed }) => ({
   *choose({ step }) {
     const known = layers();
     const order = shuffled(known.length, mix(seed + mix(Math.floor(step / period))));
-    const drawn = order.slice(0, count).map((place) => known[place]!);
+    const drawn = Array.from(order.subarray(0, count), (place) => known[place]!);
     return { layers: drawn.sort((one, other) => one - other), keep: () => undefined };
   },
   state: () => noState,

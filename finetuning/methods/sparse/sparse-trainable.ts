@@ -1,7 +1,7 @@
 // Entries of the base's matrices as the trained values: which entries, and what is added to each. An entry has a
 // fixed place in the flat array for as long as it is trained, and hands it to the entry that takes its turn.
 
-import type { DecodedAdapter, SparseModule } from "../../../kernels/adapter.ts";
+import type { SparseModule } from "../../../kernels/adapter.ts";
 import type { SparseDelta } from "../../../kernels/training/sparse-weights.ts";
 import { layerSegments } from "../low-rank/low-rank-trainable.ts";
 import type { Segment, State, Trainable } from "../method.ts";
@@ -11,6 +11,7 @@ export type Support = Pick<SparseModule, "layer" | "projection" | "indices">;
 
 export class SparseTrainable implements Trainable {
   #flat = new Float32Array(0);
+  #indices = new Uint32Array(0); // of all supports, which are views of it
   #supports: readonly (Support & { readonly from: number; readonly to: number })[] = [];
   /** Of a matrix' places, by ascending entry; null = they lie so. Matrices that are missing were not looked at yet. */
   readonly #orders = new Map<number, Uint32Array | null>();
@@ -55,13 +56,17 @@ export class SparseTrainable implements Trainable {
   /** Other entries from now on, all with nothing added. */
   replace(supports: readonly Support[]): void {
     this.#orders.clear();
+    const count = supports.reduce((sum, { indices }) => sum + indices.length, 0);
+    const all = new Uint32Array(count);
     let at = 0;
     this.#supports = supports.map(({ layer, projection, indices }) => {
       const from = at;
       at += indices.length;
-      return { layer, projection, indices: indices.slice(), from, to: at };
+      all.set(indices, from);
+      return { layer, projection, indices: all.subarray(from, at), from, to: at };
     });
-    this.#flat = new Float32Array(at);
+    this.#indices = all;
+    this.#flat = new Float32Array(count);
   }
 
   begin(modules: readonly SparseModule[]): void {
@@ -76,28 +81,24 @@ export class SparseTrainable implements Trainable {
     }));
   }
 
-  adapter(): DecodedAdapter {
-    return {
-      modules: this.#supports.map(({ layer, projection, indices, from, to }, matrix) => {
-        const order = this.order(matrix);
-        const own = this.#flat.subarray(from, to);
-        const entries =
-          order === null
-            ? { indices: indices.slice(), values: own.slice() }
-            : {
-                indices: gathered(indices, order, new Uint32Array(order.length)),
-                values: gathered(own, order, new Float32Array(order.length)),
-              };
-        return { kind: "sparse", layer, projection, ...entries };
-      }),
-    };
+  *served(): Generator<SparseModule, void, void> {
+    for (const [matrix, { layer, projection, indices, from, to }] of this.#supports.entries()) {
+      const order = this.order(matrix);
+      const own = this.#flat.subarray(from, to);
+      const entries =
+        order === null
+          ? { indices: indices.slice(), values: own.slice() }
+          : {
+              indices: gathered(indices, order, new Uint32Array(order.length)),
+              values: gathered(own, order, new Float32Array(order.length)),
+            };
+      yield { kind: "sparse", layer, projection, ...entries };
+    }
   }
 
   state(): State {
-    const indices = new Uint32Array(this.#flat.length);
-    for (const support of this.#supports) indices.set(support.indices, support.from);
     const counts = Uint32Array.from(this.#supports, ({ from, to }) => to - from);
-    return { values: {}, arrays: { indices, counts } };
+    return { values: {}, arrays: { indices: this.#indices, counts } };
   }
 
   restore({ arrays: { indices, counts } }: State): void {

@@ -107,7 +107,7 @@ test("the entries that moved least go, and the others keep place and value", () 
   });
   assert.deepEqual([...changed], [0, 3]);
   assert.deepEqual([...trainable.flat], [0, -3, 2, 0]);
-  const [module] = modulesOf(trainable.adapter(), "sparse");
+  const [module] = trainable.served();
   assert.deepEqual([...module!.indices], [5, 7, 8, 9]);
   assert.deepEqual([...module!.values], [-3, 0, 0, 2]);
 });
@@ -116,9 +116,18 @@ test("the rewind keeps what has changed most, and takes the change back", async 
   const trainable = new SparseTrainable([{ layer: 1, projection: "o", indices: Uint32Array.of(9, 2, 4, 7) }]);
   trainable.flat.set([0.1, -4, 0.2, 3]);
   trainable.replace([changedMost(trainable, 0, 2)]);
-  assert.deepEqual(trainable.adapter().modules, [
-    { kind: "sparse", layer: 1, projection: "o", indices: Uint32Array.of(2, 7), values: new Float32Array(2) },
-  ]);
+  assert.deepEqual(
+    [...trainable.served()],
+    [
+      {
+        kind: "sparse",
+        layer: 1,
+        projection: "o",
+        indices: Uint32Array.of(2, 7),
+        values: new Float32Array(2),
+      },
+    ],
+  );
 
   const adapters = adaptersOf(await runJob(smallStart(specOf(rewinding)), on));
   const sizes = adapters.map((modules) => modules.map(({ indices }) => indices.length));
@@ -203,11 +212,11 @@ test("a job goes on from a sparse adapter, with its entries", async () => {
 
 test("entries that changed hands are in order again before anybody asks for an adapter", async () => {
   const unordered: (readonly number[])[] = [];
-  const adapter = SparseTrainable.prototype.adapter;
+  const served = SparseTrainable.prototype.served;
   const { mock } = test;
-  mock.method(SparseTrainable.prototype, "adapter", function (this: SparseTrainable) {
+  mock.method(SparseTrainable.prototype, "served", function (this: SparseTrainable) {
     unordered.push(this.unordered);
-    return adapter.call(this);
+    return served.call(this);
   });
   await runJob(smallStart(specOf(exchanging)), on);
   mock.reset();
