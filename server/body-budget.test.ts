@@ -16,7 +16,7 @@ function bodyOf(bytes: number): Request {
 }
 
 test("a tenant's bodies take a quarter of the budget, and others' have the rest", async () => {
-  const bodies = bodyAllowance();
+  const bodies = bodyAllowance(1 / 4);
   const large = jsonBodyLimitBytes;
   const first = bodies.share("acme");
   await readJsonBody(bodyOf(large), schema, first);

@@ -1,5 +1,6 @@
 // How many bytes of larger JSON bodies may be in memory, all requests together, until what they hold is encoded: each is
-// small by its own limit, and a flood of them is not. A tenant has a quarter, so that none keeps the others out.
+// small by its own limit, and a flood of them is not. Each of several tenants has a part, so that none keeps the others
+// out.
 
 import { Allowance } from "../adapters-store/allowance.ts";
 import { RequestError } from "./errors.ts";
@@ -17,6 +18,7 @@ export class BodiesTooManyError extends RequestError {
   }
 }
 
-export function bodyAllowance(): Allowance {
-  return new Allowance({ inAll: bodyBudgetBytes, perOwner: bodyBudgetBytes / 4 });
+/** @param part of the whole that one tenant may have */
+export function bodyAllowance(part: number): Allowance {
+  return new Allowance({ inAll: bodyBudgetBytes, perOwner: bodyBudgetBytes * part });
 }

@@ -141,6 +141,7 @@ async function createContext(
     source: () => metricsSource(options, readiness, opened),
   });
   cleanup.defer(() => metrics.close());
+  const tenantPart = options.keysFile === null ? 1 : 1 / 4; // without keys all are one tenant
   return {
     baseName: options.modelName,
     readiness,
@@ -151,8 +152,8 @@ async function createContext(
       tokensSince: (tenantId, seconds) => opened.usage!.tokensSince(tenantId, seconds),
     }),
     requests: new RunningRequests(),
-    bodies: bodyAllowance(),
-    answers: answerAllowance(),
+    bodies: bodyAllowance(tenantPart),
+    answers: answerAllowance(tenantPart),
     metrics,
     memory: options.memory,
     logger,

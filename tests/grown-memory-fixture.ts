@@ -3,6 +3,7 @@
 
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import { setFlagsFromString } from "node:v8";
 import type { TrainingSpec } from "../finetuning/job.ts";
 import { TrainingJob } from "../finetuning/training-job.ts";
 import { trainingMemory } from "../finetuning/training-memory.ts";
@@ -23,6 +24,7 @@ export async function grownAndStated(
   method: TrainingSpec["method"],
   t: TestContext,
 ): Promise<{ grown: number; stated: number }> {
+  setFlagsFromString("--max-semi-space-size=1"); // MiB; room for young objects comes by chance, and is not the job's
   const base = await openBaseModel({
     modelDirectory,
     cacheDirectory: temporaryCache(),

@@ -1,5 +1,5 @@
 // How many bytes of answers may be in memory, all requests together: of those that are sent once they are whole, and of
-// streams that are read more slowly than they are written. A tenant has a quarter. Knows no HTTP.
+// streams that are read more slowly than they are written. Each of several tenants has a part. Knows no HTTP.
 
 import { Allowance, type Share } from "../../adapters-store/allowance.ts";
 import type { GenerationRequest } from "../../scheduler/protocol.ts";
@@ -7,7 +7,6 @@ import { RequestError } from "../errors.ts";
 import { packedTokenBytes } from "./packed-logprobs.ts";
 
 export const answerBudgetBytes = 128 * 2 ** 20;
-const tenantBytes = answerBudgetBytes / 4;
 
 /** Up to here an answer counts as part of its connection. */
 const freeBytes = 64 * 1024;
@@ -19,10 +18,10 @@ const pieceLogprobBytes = 96;
 
 /** What could come to be more than a tenant's part. */
 export class AnswerTooLargeError extends RequestError {
-  constructor(bytes: number) {
+  constructor(bytes: number, limitBytes: number) {
     super(
       "answer_too_large",
-      `The answer could take ${bytes} bytes of the server's memory, and ${tenantBytes} is the limit. It grows with n and the number of prompts, times max_tokens (and with echo the prompt's tokens), times logprobs; lower one of them, or send several requests.`,
+      `The answer could take ${bytes} bytes of the server's memory, and ${limitBytes} is the limit. It grows with n and the number of prompts, times max_tokens (and with echo the prompt's tokens), times logprobs; lower one of them, or send several requests.`,
       "max_tokens",
     );
   }
@@ -39,8 +38,9 @@ export class AnswersTooManyError extends RequestError {
   }
 }
 
-export function answerAllowance(): Allowance {
-  return new Allowance({ inAll: answerBudgetBytes, perOwner: tenantBytes });
+/** @param part of the whole that one tenant may have */
+export function answerAllowance(part: number): Allowance {
+  return new Allowance({ inAll: answerBudgetBytes, perOwner: answerBudgetBytes * part });
 }
 
 type Choices = readonly { readonly request: GenerationRequest }[];
@@ -58,7 +58,10 @@ export class AnswerMemory implements Disposable {
     options: { readonly allowance: Allowance; readonly owner: string; readonly isStream: boolean },
   ) {
     this.#reservedBytes = answerBytes(choices, options.isStream);
-    if (this.#reservedBytes - freeBytes > tenantBytes) throw new AnswerTooLargeError(this.#reservedBytes);
+    const { perOwner } = options.allowance.limits;
+    if (this.#reservedBytes - freeBytes > perOwner) {
+      throw new AnswerTooLargeError(this.#reservedBytes, perOwner);
+    }
     this.#share = options.allowance.share(options.owner);
     this.#pieceBytes = piecesBytes(choices[0]!.request.logprobs);
   }

@@ -184,8 +184,8 @@ export async function scriptedApp(
     refusesWebPages: options.refusesWebPages ?? false, // requests that go past sockets have no Host
     limits: new RateLimits({ tokensSince: (tenantId, seconds) => usage.tokensSince(tenantId, seconds) }),
     requests: new RunningRequests(),
-    bodies: options.bodies ?? bodyAllowance(),
-    answers: options.answers ?? answerAllowance(),
+    bodies: options.bodies ?? bodyAllowance(1 / 4),
+    answers: options.answers ?? answerAllowance(1 / 4),
     metrics: new Metrics({ baseName: "tiny", source: () => null }),
     memory: scriptedMemory,
     logger,
