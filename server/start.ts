@@ -3,6 +3,7 @@
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { BackendOptions } from "../adapters-store/backends/index.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import type { Progress } from "../scheduler/engine.ts";
@@ -200,8 +201,4 @@ async function closeServer(readiness: Readiness<Serving>, { listeners, resources
   const jobs = readiness.started?.jobs.close(drainMs); // checkpoints; their followers hear of it
   await Promise.all([jobs, ...listeners.map((listener) => listener.drain(drainMs))]);
   await resources.disposeAsync(); // store, engine (whose streams end with an error), connections, metrics
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

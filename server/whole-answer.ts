@@ -1,6 +1,7 @@
 // An answer that is sent once it is whole. A long one is written as fast as the client takes it: its JSON at once could
 // be more than a string may hold, and would hold up everybody's tokens. Knows no endpoint.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { jsonParts } from "./json-parts.ts";
 import type { RequestRecord } from "./request-record.ts";
 
@@ -56,8 +57,4 @@ function* piecesOf(answer: object): Generator<string, undefined> {
     piece = "";
   }
   if (piece !== "") yield piece;
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

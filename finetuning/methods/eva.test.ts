@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { modulesOf, projections } from "../../kernels/adapter.ts";
 import { randomAt } from "../../kernels/sampling/random.ts";
-import type { LowRankParameters } from "../../kernels/training/low-rank-parameters.ts";
+import { type LowRankParameters, onEveryProjection } from "../../kernels/training/low-rank-parameters.ts";
 import {
   eventsOf,
   examplesOf,
@@ -33,9 +33,7 @@ const { kernel, targets } = on;
 after(() => kernel.close());
 const readBy = { q: "qkv", k: "qkv", v: "qkv", o: "o", gate: "gate", up: "gate", down: "down" } as const;
 const rank = 3;
-const shapes = Array.from({ length: targets.layers }, (_, layer) =>
-  projections.map((projection) => ({ layer, projection, rank, scale: 2 })),
-).flat();
+const shapes = onEveryProjection(targets.layers, { rank, scale: 2 });
 
 /** Runs the initialiser; batches of two sequences, in windows that end inside them. */
 async function initialised(

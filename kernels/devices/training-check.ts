@@ -1,10 +1,10 @@
 // Whether a device finds the gradients that the CPU finds: of low-rank modules on every projection, through a few
 // layers of the base that is to be trained on. What serving computes, self-check.ts checks.
 
-import { projections } from "../adapter.ts";
 import { CotenantError } from "../errors.ts";
 import type { ModelConfig } from "../model-config.ts";
 import { randomAt } from "../sampling/random.ts";
+import { onEveryProjection } from "../training/low-rank-parameters.ts";
 import type { TrainingKernel } from "../training/training-kernel.ts";
 
 /**
@@ -29,9 +29,7 @@ export async function checkedGradients(
   { layers, vocabSize }: ModelConfig,
 ): Promise<CheckedGradients> {
   try {
-    const shapes = Array.from({ length: layers }, (_, layer) =>
-      projections.map((projection) => ({ layer, projection, rank, scale: 1 })),
-    ).flat();
+    const shapes = onEveryProjection(layers, { rank, scale: 1 });
     const { flat, modules } = kernel.parameters(shapes);
     for (let index = 0; index < flat.length; index++) flat[index] = (randomAt(0, index) - 0.5) / 10;
     const tokenIds = Array.from({ length: tokens }, (_, place) => Math.floor(randomAt(1, place) * vocabSize));

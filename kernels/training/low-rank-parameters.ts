@@ -1,6 +1,6 @@
 // Trained low-rank modules over one flat array, so that an optimizer walks one array and a checkpoint writes one.
 
-import type { AdapterTargets, Projection } from "../adapter.ts";
+import { type AdapterTargets, type Projection, projections } from "../adapter.ts";
 
 type Place = { readonly layer: number; readonly projection: Projection };
 
@@ -13,6 +13,16 @@ export type TrainedModule = Place & {
 };
 
 export type ModuleShape = Place & { readonly rank: number; readonly scale: number };
+
+/** A module on each projection of each layer, by layers. */
+export function onEveryProjection(
+  layers: number,
+  size: { readonly rank: number; readonly scale: number },
+): ModuleShape[] {
+  return Array.from({ length: layers }, (_, layer) =>
+    projections.map((projection) => ({ layer, projection, ...size })),
+  ).flat();
+}
 
 export class LowRankParameters {
   readonly flat: Float32Array<ArrayBuffer>;

@@ -1,8 +1,8 @@
 // A training step on random tokens and a random adapter on all projections, of which the later half of each sequence is
 // scored: what speed needs, without an optimizer.
 
-import { projections } from "../../kernels/adapter.ts";
 import { randomAt } from "../../kernels/sampling/random.ts";
+import { onEveryProjection } from "../../kernels/training/low-rank-parameters.ts";
 import type { TrainingKernel } from "../../kernels/training/training-kernel.ts";
 import type { TrainingUnit } from "../../kernels/training/training-pass.ts";
 
@@ -18,9 +18,7 @@ export function randomStep(
   kernel: TrainingKernel,
   { layers, vocabSize, rank, lengths }: RandomStep,
 ): () => Promise<number[]> {
-  const shapes = Array.from({ length: layers }, (_, layer) =>
-    projections.map((projection) => ({ layer, projection, rank, scale: 1 })),
-  ).flat();
+  const shapes = onEveryProjection(layers, { rank, scale: 1 });
   const parameters = kernel.parameters(shapes);
   const gradients = kernel.parameters(shapes);
   let draws = 0;

@@ -1,5 +1,6 @@
 // POST /v1/completions: prompts in any of the four forms, generated on the base or an adapter.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { UnsupportedFieldError } from "../errors.ts";
 import { eventStream } from "../event-stream.ts";
 import { type Generation, prepareGeneration } from "../generation/generation.ts";
@@ -70,7 +71,7 @@ async function encodeInTurns({ prompt, echo }: CompletionRequest, text: TextMode
   for (const one of prompt.prompts) {
     const tokenIds = await promptTokenIds(one, text, sender);
     encoded.push({ tokenIds, echo: echo ? new PromptEcho(one, text) : null });
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
   }
   return encoded;
 }

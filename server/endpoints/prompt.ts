@@ -1,5 +1,6 @@
 // The four forms of a completion's prompt (a string, strings, token ids, lists of token ids) as one.
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { z } from "@hono/zod-openapi";
 import { isTokenId } from "../generation/bounded.ts";
 import type { Sender, TextModel } from "../text/text-model.ts";
@@ -72,7 +73,7 @@ export class PromptEcho {
   /** To be awaited before `text`. Long prompts take milliseconds: others have their turns between two of them. */
   async prepare(): Promise<void> {
     if (this.#text !== null || "text" in this.#prompt) return;
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     this.#text ??= this.#model.tokenizer.decode(this.#prompt.tokenIds, { skipSpecialTokens: true });
   }
 

@@ -10,16 +10,23 @@ const unknown = z.unknown().optional();
 const dropped = () => undefined;
 const label = unknown.transform(dropped).optional();
 
-/** Accepts the given values; any other is refused with the remedy. */
-function only(remedy: string, ...neutral: readonly (string | number | boolean)[]) {
+/** Accepts what asks for nothing; any other value is refused with the remedy. */
+function neutral(remedy: string, isNeutral: (value: unknown) => boolean) {
   return unknown
     .superRefine((value, context) => {
-      if (value === undefined || value === null || neutral.some((other) => other === value)) return;
-      if (Array.isArray(value) && value.length === 0) return;
+      if (value === undefined || value === null || isNeutral(value)) return;
       context.addIssue({ code: "custom", message: remedy, params: { unsupported: true } });
     })
     .transform(dropped)
     .optional();
+}
+
+/** Accepts the given values, and an empty list. */
+function only(remedy: string, ...accepted: readonly (string | number | boolean)[]) {
+  return neutral(
+    remedy,
+    (value) => accepted.some((other) => other === value) || (Array.isArray(value) && value.length === 0),
+  );
 }
 
 const leaveItOut = "leave it out";
@@ -55,14 +62,10 @@ const vllm = {
   mm_processor_kwargs: only(leaveItOut),
 };
 
-const responseFormat = unknown
-  .superRefine((value, context) => {
-    const isText = typeof value === "object" && value !== null && "type" in value && value.type === "text";
-    if (value === undefined || value === null || isText) return;
-    context.addIssue({ code: "custom", message: noSteering, params: { unsupported: true } });
-  })
-  .transform(dropped)
-  .optional();
+const responseFormat = neutral(
+  noSteering,
+  (value) => typeof value === "object" && value !== null && "type" in value && value.type === "text",
+);
 
 export const neutralFields = { ...labels, ...vllm, response_format: responseFormat };
 
@@ -74,18 +77,10 @@ export const neutralChatFields = {
   parallel_tool_calls: only(noTools, true, false),
   functions: only(noTools),
   function_call: only(noTools, "none", "auto"),
-  modalities: unknown
-    .superRefine((value, context) => {
-      const isText = Array.isArray(value) && value.every((modality) => modality === "text");
-      if (value === undefined || value === null || isText) return;
-      context.addIssue({
-        code: "custom",
-        message: "the model writes text only",
-        params: { unsupported: true },
-      });
-    })
-    .transform(dropped)
-    .optional(),
+  modalities: neutral(
+    "the model writes text only",
+    (value) => Array.isArray(value) && value.every((modality) => modality === "text"),
+  ),
   audio: only("the model writes text only"),
   prediction: only(leaveItOut),
   reasoning_effort: only("use chat_template_kwargs where the model's template has a switch"),

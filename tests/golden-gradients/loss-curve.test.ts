@@ -10,8 +10,8 @@ import { objectives } from "../../finetuning/objectives/index.ts";
 import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { schedules } from "../../finetuning/schedules/index.ts";
 import { rateFactor } from "../../finetuning/schedules/schedule.ts";
-import { projections } from "../../kernels/adapter.ts";
 import { openSafetensors } from "../../kernels/checkpoint/safetensors.ts";
+import { onEveryProjection } from "../../kernels/training/low-rank-parameters.ts";
 import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
 import { temporaryCache } from "../golden/golden-case.ts";
 import { openTrainingBase } from "./training-base.ts";
@@ -25,9 +25,7 @@ test("the loss curve of 50 steps", async (t) => {
   const base = await openTrainingBase(directory, temporaryCache(), "float32");
   const kernel = await TrainingKernel.open(base, { threads: 1, windowTokens: 16 });
   const { rank, scale } = golden;
-  const shapes = Array.from({ length: base.config.layers }, (_, layer) =>
-    projections.map((projection) => ({ layer, projection, rank, scale })),
-  ).flat();
+  const shapes = onEveryProjection(base.config.layers, { rank, scale });
   const parameters = kernel.parameters(shapes);
   const start = openSafetensors(join(import.meta.dirname, "training", "loss-curve.safetensors"));
   for (const { layer, projection, a } of parameters.modules) {
