@@ -15,7 +15,7 @@ function scene(sizes: Readonly<Record<string, number>>, capacityBytes: number) {
   const { residency, inHost } = residencyScene(sizes, { capacityBytes, patienceMs, now: () => clock.nowMs });
   const ask = (owner: string, version: string): Asked => {
     const asked: Asked = { owner, lease: null };
-    residency.acquireAll([version], { owner }).then((lease) => {
+    void residency.acquireAll([version], { owner }).then((lease) => {
       asked.lease = lease;
     });
     return asked;

@@ -145,6 +145,25 @@ test("loads run side by side up to the limit, the rest in order", async () => {
   assert.deepEqual(log, ["load A", "load B", "+B", "load C"]);
 });
 
+test("a prefetch waits for what is read ahead, which leaves for it unless somebody has come to want it", async () => {
+  for (const isWanted of [false, true]) {
+    const { residency, log, pending } = residencyScene(sizes, { capacityBytes: 12, isManual: true });
+    const ahead = residency.readAhead("BIG");
+    const prefetched = residency.prefetch("A");
+    const wanting = isWanted ? residency.acquire("BIG") : null;
+    await settled();
+    assert.deepEqual(log, ["load BIG"]);
+    while (pending.length > 0) {
+      pending[0]!.finish();
+      await settled();
+    }
+    assert.equal(await ahead, "read");
+    assert.equal(await prefetched, !isWanted);
+    assert.deepEqual(log.slice(1), isWanted ? ["+BIG"] : ["+BIG", "-BIG", "load A", "+A"]);
+    (await wanting)?.release();
+  }
+});
+
 test("a failed load is reported to all who wait for it, and tried again by the next", async () => {
   const { residency, pending, takenBytes } = residencyScene({ A: 4 }, { capacityBytes: 4, isManual: true });
   const waiting = [residency.acquire("A"), residency.acquire("A"), residency.pin("A")];
@@ -218,7 +237,7 @@ test("a stream of hits does not keep others out for ever; pinned versions may go
   const order: string[] = [];
   const late = residency.acquire("B").then(() => order.push("late"));
   await residency.acquire("A"); // passes all the same
-  d.then(() => order.push("D"));
+  void d.then(() => order.push("D"));
   await settled();
   assert.deepEqual(order, []); // B would have been leased at once
   c.release();

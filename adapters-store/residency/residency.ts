@@ -24,6 +24,7 @@ export class AdapterResidency {
   readonly #known = new Map<string, ResidentVersion>();
   readonly #queue: MemoryQueue;
   readonly #counts = { hits: 0, misses: 0 };
+  #readingAhead: Promise<void> = Promise.resolve();
 
   constructor(options: ResidencyOptions) {
     const { capacityBytes, maxWaiting = 4096, patienceMs = 2000, now = () => performance.now() } = options;
@@ -79,10 +80,9 @@ export class AdapterResidency {
 
   /** Loads a version that is about to be wanted. False, and nothing happens, where others must leave it first. */
   async prefetch(version: string): Promise<boolean> {
-    const entry = this.#find(version);
-    const mustWait = this.#queue.isBlocked || entry.sizeBytes > this.#memory.attainableBytes;
-    if (!entry.hasMemory && mustWait && entry.sizeBytes <= this.#capacityBytes) return false;
-    (await this.#queue.request([entry])).release();
+    if (this.#mustWait(version)) await this.#readingAhead; // nobody wants that: it leaves as soon as it is there
+    if (this.#mustWait(version)) return false;
+    (await this.#queue.request([this.#find(version)])).release();
     return true;
   }
 
@@ -96,7 +96,9 @@ export class AdapterResidency {
     if (this.#queue.waiting > 0) return "busy";
     this.assertFits(entry.sizeBytes);
     if (entry.sizeBytes > this.#memory.freeBytes) return "full";
-    (await this.#queue.request([entry])).release();
+    const reading = this.#queue.request([entry]).then((lease) => lease.release());
+    this.#readingAhead = reading.catch(() => {}); // whoever asked is told
+    await reading;
     return "read";
   }
 
@@ -181,6 +183,12 @@ export class AdapterResidency {
     const entry = this.#known.get(version);
     if (entry === undefined || entry.removal !== null) throw errors.unknownVersion(version);
     return entry;
+  }
+
+  #mustWait(version: string): boolean {
+    const { hasMemory, sizeBytes } = this.#find(version);
+    if (hasMemory || sizeBytes > this.#capacityBytes) return false;
+    return this.#queue.isBlocked || sizeBytes > this.#memory.attainableBytes;
   }
 
   #unpin(entry: ResidentVersion): void {
