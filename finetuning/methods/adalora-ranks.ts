@@ -47,6 +47,11 @@ export class Importance {
     }
   }
 
+  /** Whether any of a part of the values ever mattered. */
+  isKnown({ from, to }: RankPlaces["a"]): boolean {
+    return this.sensitivity.subarray(from, to).some((value) => value > 0);
+  }
+
   /** A rank's own value and the means of its two vectors: equation 7. */
   score({ value, a, b }: RankPlaces): number {
     return this.#of(value) + this.#mean(a) + this.#mean(b);

@@ -107,7 +107,10 @@ export class AdaloraTrainable implements LowRankStart {
     }
   }
 
-  /** Layer by layer, then the choice. Importance is an average over the steps that moved a layer. */
+  /**
+   * Layer by layer, then the choice. Importance is an average over the steps that moved a layer. Of a layer that none
+   * has moved nothing is known: its ranks stay, and the others have their share of the budget.
+   */
   moved({ index }: Step, gradient: Float32Array, layers: readonly number[]): (() => void)[] {
     const done = index + 1;
     const { firstStep, interval } = this.#options;
@@ -122,14 +125,19 @@ export class AdaloraTrainable implements LowRankStart {
       .filter(({ layer }) => layers.includes(layer))
       .map((part) => () => this.#importance.add(this.flat, gradient, part));
     if (!isLast && (done <= firstStep || done % interval !== 0)) return watched;
-    const scores: number[] = [];
-    const scored = segments.map(({ from, to }) => () => {
-      for (const rank of this.#ranks) {
-        if (rank.value >= from && rank.value < to) scores.push(this.#importance.score(rank));
+    const scores = new Map<number, number>(); // by rank
+    const scored = segments.map((part) => () => {
+      if (!this.#importance.isKnown(part)) return;
+      for (const [rank, places] of this.#ranks.entries()) {
+        if (places.value >= part.from && places.value < part.to)
+          scores.set(rank, this.#importance.score(places));
       }
     });
     const choose = () => {
-      this.#kept = highest(scores, rankBudget(done, schedule));
+      const share = (rankBudget(done, schedule) * scores.size) / this.#ranks.length;
+      const chosen = highest([...scores.values()], Math.floor(share));
+      this.#kept.fill(1);
+      for (const [at, rank] of [...scores.keys()].entries()) this.#kept[rank] = chosen[at]!;
       this.#isFinal = isLast;
       lose();
     };

@@ -142,6 +142,36 @@ test("a layer's importance is of the steps that moved it, however long ago", () 
   );
 });
 
+test("layers that no step has moved keep what they came with, and the others have their share of the budget", () => {
+  fc.assert(
+    fc.property(fc.subarray(layers, { minLength: 1, maxLength: 2 }), fc.nat(1000), (drawn, seed) => {
+      const trainable = opened();
+      const start = new LowRankParameters(shapes, targets);
+      fillRandom(start.flat, seed);
+      trainable.begin(start);
+      const before = trainable.modules().map(({ a, b }) => [a.slice(), b.slice()]);
+      for (let index = 0; index < golden.steps.length; index++) {
+        const gradient = new Float32Array(trainable.flat.length);
+        for (const { layer, from, to } of trainable.segments) {
+          if (!drawn.includes(layer)) continue;
+          fillRandom(gradient.subarray(from, to), seed + index);
+          for (let i = from; i < to; i++) trainable.flat[i]! -= 0.01 * gradient[i]!;
+        }
+        for (const change of trainable.moved(stepOf(index), gradient, drawn)) change();
+      }
+      const modules = trainable.modules();
+      for (const layer of layers.filter((other) => !drawn.includes(other)))
+        assert.deepEqual([modules[layer]!.a, modules[layer]!.b], before[layer]);
+      const ranks = [...trainable.served()].filter(({ layer }) => drawn.includes(layer));
+      assert.equal(
+        ranks.reduce((sum, { rank }) => sum + rank, 0),
+        golden.targetRank * drawn.length,
+      );
+    }),
+    { numRuns: 30 },
+  );
+});
+
 test("the product starts as the start's, and the adapter is what passes see", () => {
   for (const isZero of [true, false]) {
     const start = new LowRankParameters(shapes, targets);
