@@ -17,6 +17,11 @@ export function conversationTokenIds(
   return text.encodeChat(chat, { addSpecialTokens: false, ...options }); // the template writes them itself
 }
 
+/** In characters, without what the template adds. */
+export function conversationLength({ messages }: Pick<Conversation, "messages">): number {
+  return messages.reduce((sum, message) => sum + chatMessage(message).content.length, 0);
+}
+
 /** Text parts are joined by line breaks, as vLLM does for templates that expect a string. */
 function chatMessage({ role, content, name }: Conversation["messages"][number]): ChatMessage {
   const joined = typeof content === "string" ? content : content.map(({ text }) => text).join("\n");

@@ -8,8 +8,11 @@ import { wellFormedText } from "../generation/sampling-fields.ts";
 import { resolveModel } from "../model-name.ts";
 import type { TenantAdapters } from "../served-adapters.ts";
 import { conversationFields } from "./chat-completions-contract.ts";
-import { conversationTokenIds } from "./conversation.ts";
+import { conversationLength, conversationTokenIds } from "./conversation.ts";
 import { jsonEndpoint, jsonResponse } from "./endpoint.ts";
+
+/** Of one request, so that neither it nor its answer takes the HTTP thread long; a longer context may be filled. */
+const maximumTokens = 131_072;
 
 const modelField = {
   model: wellFormedText.nullish().openapi({ description: "Checked to exist; all share one tokenizer." }),
@@ -55,11 +58,19 @@ export const tokenize = jsonEndpoint({
     const { text, engine } = context.readiness.serving;
     const { maxContext } = engine.model;
     const { messages, prompt = "", add_special_tokens } = body;
-    const sender = { tenantId: tenant.id, signal }; // also of what is too long: by how much is a fair question
+    const maximum = Math.max(maximumTokens, maxContext); // also of what is too long: by how much is a fair question
+    const refuseMore = (count: number) => {
+      if (count <= maximum) return;
+      const param = messages ? "messages" : "prompt";
+      throw new InvalidFieldError(param, `has more than ${maximum} tokens; send it in parts`);
+    };
+    refuseMore(text.tokenizer.leastTokens(messages ? conversationLength({ messages }) : prompt.length));
+    const sender = { tenantId: tenant.id, signal };
     const options = { addSpecialTokens: add_special_tokens ?? messages === undefined, sender };
     const tokens = messages
       ? await conversationTokenIds({ ...body, messages }, text, options)
       : await text.encode(prompt, options);
+    refuseMore(tokens.length);
     return Response.json({
       count: tokens.length,
       max_model_len: maxContext,
@@ -68,8 +79,6 @@ export const tokenize = jsonEndpoint({
     });
   },
 });
-
-const maximumTokens = 131_072;
 
 const detokenizeRequest = z
   .strictObject({ ...modelField, tokens: tokenIdList(maximumTokens) })
@@ -83,14 +92,14 @@ export const detokenize = jsonEndpoint({
   summary: "Text of token ids",
   jsonBody: detokenizeRequest,
   responses: { 200: jsonResponse("The text.", z.object({ prompt: z.string() }).openapi("DetokenizeAnswer")) },
-  async handle({ body, tenant }, context) {
+  async handle({ body, signal, tenant }, context) {
     checkModel(body.model, context.readiness.serving.adaptersOf(tenant), context);
     const { text, engine } = context.readiness.serving;
     const { vocabSize } = engine.model;
     const outside = body.tokens.findIndex((id) => id >= vocabSize);
     if (outside >= 0)
       throw new InvalidFieldError(`tokens[${outside}]`, `is outside the vocabulary of ${vocabSize} tokens`);
-    return Response.json({ prompt: text.tokenizer.decode(body.tokens, { skipSpecialTokens: false }) });
+    return Response.json({ prompt: await text.decode(body.tokens, { tenantId: tenant.id, signal }) });
   },
 });
 

@@ -399,7 +399,10 @@ test("a template that refuses a conversation names the line", async () => {
 
 test("what another thread cannot encode is its line's fault; that it fails is not", async () => {
   const parts = await loadTextParts(tinyDirectory);
-  const failing = (error: Error) => new TextModel(parts, { encode: () => Promise.reject(error) });
+  const failing = (error: Error) => {
+    const fail = () => Promise.reject(error);
+    return new TextModel(parts, { encode: fail, decode: fail });
+  };
   const examples = [
     { prompt: "a", completion: "b" },
     { prompt: "word ".repeat(1000), completion: "b" },

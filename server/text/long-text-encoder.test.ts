@@ -1,7 +1,7 @@
 // The tokenizer's own thread: whose text comes next, who leaves, and that it says what the main thread would.
 
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, mock, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { loadTextParts } from "./load-text.ts";
 import { LongTextEncoder } from "./long-text-encoder.ts";
@@ -41,6 +41,22 @@ test("texts and conversations come to the same tokens in either thread", async (
   const chat = { messages, addGenerationPrompt: true, variables: {} };
   assert.deepEqual(await there.encode(long, options), await here.encode(long, options));
   assert.deepEqual(await there.encodeChat(chat, options), await here.encodeChat(chat, options));
+});
+
+test("many token ids come to the same text in either thread, in turn", async () => {
+  const there = new TextModel(parts, encoder);
+  const tokenIds = parts.tokenizer!.encode("\u{1f600} <|end|> words, ".repeat(2000), plain);
+  const decode = mock.method(parts.tokenizer!, "decode");
+  const order: string[] = [];
+  const asked = [
+    encoder.encode(long, { ...plain, sender: from("a") }).then(() => order.push("a1")),
+    encoder.encode(long, { ...plain, sender: from("a") }).then(() => order.push("a2")),
+    there.decode(tokenIds, from("b")).then((text) => order.push(text)),
+  ];
+  await Promise.all(asked);
+  assert.equal(decode.mock.callCount(), 0);
+  assert.deepEqual(order, ["a1", await new TextModel(parts).decode(tokenIds, from("b")), "a2"]);
+  await assert.rejects(there.decode(tokenIds, from("b", AbortSignal.abort(new Error("left")))), /left/);
 });
 
 test("what is wrong with a text has its own code in either thread", async () => {

@@ -1,11 +1,11 @@
-// Encodes long texts in a worker thread, so that one client's long prompt does not hold up everybody's tokens, one at a
-// time, by turns of the tenants. The thread starts with the first of them.
+// Encodes long texts, and decodes long lists of token ids, in a worker thread, so that one client's long prompt does not
+// hold up everybody's tokens, one at a time, by turns of the tenants. The thread starts with the first of them.
 
 import { Worker } from "node:worker_threads";
 import { siblingModule } from "../../kernels/sibling-module.ts";
 import { RequestError } from "../errors.ts";
 import { EncodingTurns } from "../finetuning/encoding-turns.ts";
-import type { EncodeJob, EncodeResult } from "./encode-worker.ts";
+import type { DecodeJob, EncodeJob, TextJob, TextResult } from "./encode-worker.ts";
 import type { ChatText, EncodeOptions, Sender } from "./text-model.ts";
 
 /** Training files, which have turns of their own before they get here. */
@@ -14,7 +14,7 @@ const serverItself: Sender = { tenantId: "", signal: new AbortController().signa
 export class LongTextEncoder {
   readonly #modelDirectory: string;
   readonly #turns = new EncodingTurns();
-  readonly #waiting = new Map<number, PromiseWithResolvers<number[]>>();
+  readonly #waiting = new Map<number, Pick<PromiseWithResolvers<never>, "resolve" | "reject">>();
   #worker: Worker | null = null;
   #nextId = 0;
 
@@ -27,21 +27,27 @@ export class LongTextEncoder {
     source: string | ChatText,
     { addSpecialTokens, sender = serverItself }: EncodeOptions,
   ): Promise<number[]> {
-    const { tenantId, signal, maxTokens } = sender;
-    return this.#turns.run(tenantId, signal, () => this.#encode({ source, addSpecialTokens, maxTokens }));
+    return this.#inTurn({ source, addSpecialTokens, maxTokens: sender.maxTokens }, sender);
+  }
+
+  /** Throws as TextModel's `decode` does. */
+  decode(tokenIds: readonly number[], sender: Sender): Promise<string> {
+    return this.#inTurn({ tokenIds }, sender);
   }
 
   async close(): Promise<void> {
     await this.#worker?.terminate();
   }
 
-  #encode(job: Omit<EncodeJob, "id">): Promise<number[]> {
-    const id = this.#nextId++;
-    const result = Promise.withResolvers<number[]>();
-    this.#waiting.set(id, result);
-    this.#worker ??= this.#start();
-    this.#worker.postMessage({ id, ...job } satisfies EncodeJob);
-    return result.promise;
+  #inTurn<Result>(job: EncodeJob | DecodeJob, { tenantId, signal }: Sender): Promise<Result> {
+    return this.#turns.run(tenantId, signal, () => {
+      const id = this.#nextId++;
+      const result = Promise.withResolvers<Result>();
+      this.#waiting.set(id, result);
+      this.#worker ??= this.#start();
+      this.#worker.postMessage({ id, ...job } satisfies TextJob);
+      return result.promise;
+    });
   }
 
   #start(): Worker {
@@ -49,12 +55,12 @@ export class LongTextEncoder {
       workerData: this.#modelDirectory,
     });
     worker.unref(); // it holds nothing that a process must wait for
-    worker.on("message", (message: EncodeResult) => {
-      const result = this.#waiting.get(message.id);
+    worker.on("message", (message: TextResult) => {
+      const waiting = this.#waiting.get(message.id);
       this.#waiting.delete(message.id);
-      if ("tokenIds" in message) return result?.resolve(message.tokenIds);
+      if ("result" in message) return waiting?.resolve(message.result as never);
       const { code, message: text, param } = message.refusal;
-      result?.reject(new RequestError(code, text, param));
+      waiting?.reject(new RequestError(code, text, param));
     });
     worker.on("error", (error) => this.#drop(error));
     worker.on("exit", () => this.#drop(new Error("the tokenizer's thread ended")));
@@ -64,7 +70,7 @@ export class LongTextEncoder {
   /** The next long text starts a new thread. */
   #drop(error: Error): void {
     this.#worker = null;
-    for (const result of this.#waiting.values()) result.reject(error);
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
   }
 }

@@ -27,13 +27,16 @@ export type ChatText = RenderOptions & { readonly messages: readonly ChatMessage
 
 const longTextLength = 4096; // characters; encoding them takes a few milliseconds
 const manyMessages = 64; // rendering them takes a few milliseconds
+const manyTokens = 8192; // decoding them takes a few milliseconds
+
+type LongTexts = Pick<LongTextEncoder, "encode" | "decode">;
 
 export class TextModel {
   readonly #parts: TextParts;
-  readonly #longTexts: Pick<LongTextEncoder, "encode"> | null;
+  readonly #longTexts: LongTexts | null;
 
   /** Without an encoder for long texts, they are encoded here like any other. */
-  constructor(parts: TextParts, longTexts: Pick<LongTextEncoder, "encode"> | null = null) {
+  constructor(parts: TextParts, longTexts: LongTexts | null = null) {
     this.#parts = parts;
     this.#longTexts = longTexts;
   }
@@ -66,6 +69,12 @@ export class TextModel {
     return encodeHere(chat, { tokenizer, template }, { ...options, maxTokens: options.sender?.maxTokens });
   }
 
+  /** Special tokens included. Throws TokenizerMissingError and the signal's reason. */
+  async decode(tokenIds: readonly number[], sender: Sender): Promise<string> {
+    if (this.#longTexts && tokenIds.length > manyTokens) return this.#longTexts.decode(tokenIds, sender);
+    return decodeHere(tokenIds, this.#parts);
+  }
+
   /** Prompt text of a conversation; control tokens are in it already. Throws ChatTemplateMissingError. */
   renderChat(messages: readonly ChatMessage[], options: RenderOptions): string {
     if (!this.#parts.template) throw new ChatTemplateMissingError();
@@ -85,9 +94,15 @@ export function encodeHere(source: string | ChatText, parts: TextParts, options:
   return tokenizer.encode(text, options);
 }
 
+/** Holds up its thread. Throws TokenizerMissingError. */
+export function decodeHere(tokenIds: readonly number[], { tokenizer }: TextParts): string {
+  if (!tokenizer) throw new TokenizerMissingError();
+  return tokenizer.decode(tokenIds, { skipSpecialTokens: false });
+}
+
 /** What cannot fit, whatever its tokens, is not worth encoding. Throws TextTooLongError. */
 function refuseTooLong(text: string, tokenizer: TextTokenizer, maxTokens = Number.POSITIVE_INFINITY): void {
-  const least = text.length <= maxTokens ? 0 : Math.ceil(text.length / tokenizer.longestTokenLength);
+  const least = text.length <= maxTokens ? 0 : tokenizer.leastTokens(text.length);
   if (least > maxTokens) throw new TextTooLongError({ maximum: maxTokens, characters: text.length, least });
 }
 

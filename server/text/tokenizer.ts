@@ -82,8 +82,13 @@ export class TextTokenizer {
     });
   }
 
+  /** No text of so many characters has fewer. */
+  leastTokens(characters: number): number {
+    return Math.ceil(characters / this.#longestToken());
+  }
+
   /** Characters; no token stands for more. A byte's spelling has one, too. */
-  get longestTokenLength(): number {
+  #longestToken(): number {
     if (this.#longestTokenLength !== null) return this.#longestTokenLength;
     let longest = 1;
     for (const token of this.#tokenizer.get_vocab().keys()) longest = Math.max(longest, token.length);

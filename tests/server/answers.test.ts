@@ -185,3 +185,23 @@ test("a text that cannot fit is refused without being encoded", async () => {
   assert.equal(encode.mock.callCount() + requests.length, 0);
   assert.equal((await post("/tokenize", { prompt: long })).status, 200); // who asks how long it is may know
 });
+
+test("more tokens than /tokenize answers with are refused, without being encoded where that is certain", async () => {
+  const { post, text } = await scriptedApp(() => atOnce);
+  const encode = mock.method(text.tokenizer, "encode");
+  const maximum = 131_072;
+  const certain = "a".repeat(2_000_000); // no token has more than 13 of them
+  const uncertain = "\u{1f600}".repeat(maximum / 2); // of four bytes each, which are as many tokens
+  for (const [content, calls] of [[certain, 0] as const, [uncertain, 1] as const]) {
+    encode.mock.resetCalls();
+    const user = { role: "user", content: [{ type: "text", text: content }] };
+    for (const body of [{ prompt: content }, { messages: [user] }]) {
+      const response = await post("/tokenize", body);
+      assert.equal(response.status, 400);
+      const { code, param, message } = await errorOf(response);
+      assert.deepEqual([code, param], ["invalid_value", Object.keys(body)[0]]);
+      assert.match(message, /more than 131072 tokens; send it in parts/);
+    }
+    assert.equal(encode.mock.callCount(), 2 * calls);
+  }
+});

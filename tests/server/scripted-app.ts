@@ -293,5 +293,6 @@ const model: ServedModel = {
     headDim: shape.out,
   },
   untrainable: null,
+  trainingPrecisions: ["float32", "int8"],
   trainingBaseBytes: 0,
 };
