@@ -84,24 +84,33 @@ report();
 console.log(`load average ${loadavg()[0]!.toFixed(1)}`);
 
 async function measureAll(host: Host, second: Host | null): Promise<void> {
-  await measure(host, "warm-up", { kind: "closed", clients: rows });
-  const full = await measure(host, "capacity", { kind: "closed", clients: rows });
-  const requestsPerSecond = full.requestsPerSecond;
+  await measure(host, ["warm-up"], { kind: "closed", clients: rows });
+  await besideJob(host, () => measure(host, ["warm-up"], null)); // the first job's weights come from the disk
+  const full = await measure(host, ["capacity"], { kind: "closed", clients: rows });
+  const { requestsPerSecond } = full;
   console.log(
     `capacity ${requestsPerSecond.toFixed(2)} requests/s, ${full.outputTokensPerSecond.toFixed(0)} tokens/s`,
   );
-  for (let round = 0; round < rounds; round++) {
-    await besideJob(host, () => measure(host, "training alone", null));
-    for (const load of loads) {
-      const arrivals: Arrivals = { kind: "poisson", requestsPerSecond: load * requestsPerSecond };
-      await measure(host, `serving ${load}`, arrivals, round);
-      await besideJob(host, () => measure(host, `both ${load}`, arrivals, round));
-      if (second !== null) {
-        await besideJob(second, () => measure(host, `apart ${load}`, arrivals, round, second));
-      }
+  const turns = Array.from({ length: rounds }, (_, round) => loads.map((load) => ({ round, load }))).flat();
+  for (const [index, { round, load }] of turns.entries()) {
+    await alone(host, turns.slice(Math.max(0, index - 1), index + 1));
+    const arrivals: Arrivals = { kind: "poisson", requestsPerSecond: load * requestsPerSecond };
+    await measure(host, [`serving ${load}`], arrivals, { seed: round });
+    await besideJob(host, () => measure(host, [`both ${load}`], arrivals, { seed: round }));
+    if (second !== null) {
+      await besideJob(second, () =>
+        measure(host, [`apart ${load}`], arrivals, { seed: round, trainer: second }),
+      );
     }
-    await measure(host, "capacity", { kind: "closed", clients: rows });
   }
+  await alone(host, turns.slice(-1));
+}
+
+/** Right before and after what is compared with it: the machine's speed drifts within a run. */
+async function alone(host: Host, turns: readonly { readonly load: number }[]): Promise<void> {
+  const names = (kind: string) => turns.map(({ load }) => `${kind} ${load}`);
+  await measure(host, names("capacity"), { kind: "closed", clients: rows });
+  await besideJob(host, () => measure(host, names("training alone"), null));
 }
 
 async function besideJob(host: Host, work: () => Promise<unknown>): Promise<void> {
@@ -128,16 +137,19 @@ async function besideJob(host: Host, work: () => Promise<unknown>): Promise<void
   }
 }
 
-/** @param arrivals null = nobody asks; `trainer` is the server whose training counts */
+/**
+ * @param names of what the figures count for
+ * @param arrivals null = nobody asks
+ * @param options `trainer` is the server whose training counts
+ */
 async function measure(
   host: Host,
-  name: string,
+  names: readonly string[],
   arrivals: Arrivals | null,
-  seed = 0,
-  trainer = host,
+  { seed = 0, trainer = host }: { readonly seed?: number; readonly trainer?: Host } = {},
 ): Promise<Figures> {
-  const sums = results.get(name) ?? { summary: new Summary(slo), trained: 0, busySeconds: 0, seconds: 0 };
-  results.set(name, sums);
+  const name = names.join(", ");
+  const all = names.map(sumsOf);
   const before = await counters(host, trainer);
   if (arrivals === null) await delay(seconds * 1000);
   const durationMs = seconds * 1000;
@@ -168,14 +180,16 @@ async function measure(
       () => {},
     );
     if (client.bottleneck !== null) console.log(`${name}: the client was a bottleneck: ${client.bottleneck}`);
-    sums.summary.add(records, window);
+    for (const { summary } of all) summary.add(records, window);
     own.add(records, window);
   }
   clearTimeout(timer);
   after ??= await counters(host, trainer);
-  sums.trained += after.trained - before.trained;
-  sums.busySeconds += after.busySeconds - before.busySeconds;
-  sums.seconds += after.atSeconds - before.atSeconds;
+  for (const sums of all) {
+    sums.trained += after.trained - before.trained;
+    sums.busySeconds += after.busySeconds - before.busySeconds;
+    sums.seconds += after.atSeconds - before.atSeconds;
+  }
   const figures = own.figures();
   console.log(
     `${name}: ${figures.outputTokensPerSecond.toFixed(0)} tokens/s served, ${((after.trained - before.trained) / (after.atSeconds - before.atSeconds)).toFixed(0)} trained, ${(100 * figures.goodput.share).toFixed(1)}% in time, ttft p99 ${figures.ttftMs.p99.toFixed(0)}, gap p99 ${figures.gapMs.p99.toFixed(0)} ms`,
@@ -183,11 +197,20 @@ async function measure(
   return figures;
 }
 
+function sumsOf(name: string): Sums {
+  const sums = results.get(name) ?? { summary: new Summary(slo), trained: 0, busySeconds: 0, seconds: 0 };
+  results.set(name, sums);
+  return sums;
+}
+
 function report(): void {
-  const capacity = results.get("capacity")!.summary.figures().outputTokensPerSecond;
-  const solo = trainedPerSecond(results.get("training alone")!);
-  console.log(`\nserving alone ${capacity.toFixed(0)} tokens/s, training alone ${solo.toFixed(0)} tokens/s`);
+  console.log();
   for (const load of loads) {
+    const capacity = sumsOf(`capacity ${load}`).summary.figures().outputTokensPerSecond;
+    const solo = trainedPerSecond(sumsOf(`training alone ${load}`));
+    console.log(
+      `load ${load}: serving alone ${capacity.toFixed(0)} tokens/s, training alone ${solo.toFixed(0)} tokens/s`,
+    );
     const alone = results.get(`serving ${load}`)!;
     const busy = alone.busySeconds / alone.seconds;
     for (const kind of withSeparate ? ["both", "apart"] : ["both"]) {

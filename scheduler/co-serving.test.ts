@@ -15,6 +15,7 @@ import { defaultScheduling, type SchedulingOptions } from "./scheduling-options.
 
 type SceneOptions = {
   readonly units?: number; // of each job, each a step of its own
+  readonly pauseUnits?: number; // of each pause
   readonly unitMs?: number;
   readonly decodeMs?: number;
   readonly maxRows?: number;
@@ -24,7 +25,7 @@ type SceneOptions = {
 
 /** The clock goes on by what runs take; between them no time passes. */
 function startScene(t: { mock: { method: typeof test.mock.method } }, options: SceneOptions = {}) {
-  const { units = 20, unitMs = 10, decodeMs = 5, maxRows = 4 } = options;
+  const { units = 20, pauseUnits = 0, unitMs = 10, decodeMs = 5, maxRows = 4 } = options;
   let nowMs = 0;
   t.mock.method(performance, "now", () => nowMs);
   const runner = new HistoryRunner({ maxRows, maxContext: 4096, kvTokens: 1e6 });
@@ -66,7 +67,16 @@ function startScene(t: { mock: { method: typeof test.mock.method } }, options: S
     openKernel: async () => ({ keptBytesPerToken: 0, spend: () => {}, close: async () => {} }),
     openJob: ({ id }, { report }) => ({
       units: () => unitsOf(id, report),
-      pause: () => report({ type: "paused", reason: null }),
+      *pause() {
+        for (let unit = 0; unit < pauseUnits; unit++) {
+          const run = async () => {
+            log.push({ what: "unit", atMs: nowMs, job: id });
+            nowMs += unitMs;
+          };
+          yield { kind: "update", tokens: 0, run };
+        }
+        report({ type: "paused", reason: null });
+      },
     }),
   });
   const posted: FromEngine[] = [];
@@ -240,6 +250,34 @@ test("pause, drop and failure end a job in the middle of its work; the other goe
   assert.deepEqual(events(runs[2]!), ["started", ...steps(5)]);
   assert.deepEqual(events(runs[3]!), ["started", ...steps(6), "failed"]);
 });
+
+for (const [decodeMs, unitsPerStep] of [
+  [5, 1],
+  [100, 5], // as long as half of the step
+] as const) {
+  test(`a pause ends soon beside requests that leave no time: at most ${unitsPerStep} of its units to a step`, async (t) => {
+    const scheduling = { tpotTargetMs: 1, trainingShare: { min: 0, max: 1 } };
+    const scene = startScene(t, { units: 1e6, pauseUnits: 30, decodeMs, scheduling });
+    const { loop, train, submit, events, hooks, log } = scene;
+    const run = train("job");
+    const during: number[] = []; // entries of the log
+    hooks.push((message) => {
+      if (message.type !== "training") return;
+      if (message.event.type === "paused") during.push(log.length);
+      if (message.event.type !== "step" || message.event.step !== 3) return;
+      submit(requestOf({ maxTokens: 100 }));
+      loop.receive({ type: "pause-training", jobId: "job" });
+      during.push(log.length);
+    });
+    await loop.idle();
+    assert.deepEqual(events(run), ["started", "step", "step", "step", "paused"]);
+    const steps = log.slice(...during).map(({ what }) => (what === "unit" ? "u" : "s")); // each step with its units
+    const own = steps.join("").split("s").slice(1);
+    assert.ok(own.every((units) => units.length <= unitsPerStep));
+    assert.ok(own.length <= 30 / unitsPerStep + 3, `${own}`);
+    assert.equal(own.join("").length, 30);
+  });
+}
 
 test("close ends the loop after the unit under way", async (t) => {
   const { loop, train, hooks, count } = startScene(t, { units: 1000 });

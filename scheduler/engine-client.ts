@@ -69,7 +69,7 @@ class EngineClient implements Engine {
       this.#fail(new CotenantError("engine_failed", error.message, { cause: error })),
     );
     this.#exited = new Promise((resolve) => worker.once("exit", () => resolve()));
-    this.#exited.then(() => {
+    void this.#exited.then(() => {
       if (!this.#closing)
         this.#fail(new CotenantError("engine_failed", "the engine thread ended; restart the server"));
     });

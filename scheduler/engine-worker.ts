@@ -91,6 +91,7 @@ async function serve(options: EngineOptions): Promise<void> {
     eosTokenIds,
     targets,
     untrainable: training.problem,
+    trainingPrecisions: training.precisions,
     trainingBaseBytes: training.baseBytes,
   };
   post({ type: "ready", model });

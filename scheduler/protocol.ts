@@ -6,6 +6,7 @@ import type { JobEvent, JobStart } from "../finetuning/job.ts";
 import type { AdapterTargets, DecodedAdapter } from "../kernels/adapter.ts";
 import type { DeviceName, WantedDevice } from "../kernels/devices/index.ts";
 import { type Durations, noDurations } from "../kernels/durations.ts";
+import type { Precision } from "../kernels/training/precision.ts";
 import type { SchedulingOptions } from "./scheduling-options.ts";
 
 export type Device = WantedDevice;
@@ -39,6 +40,7 @@ export type ServedModel = {
   readonly eosTokenIds: readonly number[];
   readonly targets: AdapterTargets;
   readonly untrainable: string | null; // why no adapter can be trained on it; null = one can
+  readonly trainingPrecisions: readonly Precision[]; // of products with the base's matrices
   readonly trainingBaseBytes: number; // of the base, which the device holds once more while something is trained
 };
 

@@ -52,7 +52,8 @@ test("the more rows are taken the less is allowed; one row alone may wait for ne
   const alone = { nowMs: 0, lastTokensMs: [0], rows: 1, readsPrompts: false, isCrowded: false, decodeMs: 20 };
   assert.equal(msBeforeDecode({ ...alone, maxRows: 1, tpotTargetMs: 200 }), 160);
   assert.equal(msBeforeDecode({ ...alone, maxRows: 16, tpotTargetMs: 200 }), 160);
-  assert.equal(msBeforeDecode({ ...alone, rows: 9, maxRows: 16, tpotTargetMs: 200 }), 80);
+  assert.equal(msBeforeDecode({ ...alone, rows: 9, maxRows: 16, tpotTargetMs: 200 }), 160);
+  assert.equal(msBeforeDecode({ ...alone, rows: 13, maxRows: 16, tpotTargetMs: 200 }), 80);
 });
 
 test("a unit fits, or has a claim as long as itself; an unknown one is tried where there is either", () => {

@@ -42,6 +42,9 @@ export function servingOutlook(
 /** Of the target between two tokens; the rest is for messages and for steps that take longer than predicted. */
 const aimedShare = 0.9;
 
+/** While more rows than this are free, all of the target is waited: room for whoever comes meanwhile. */
+const ampleShare = 0.5;
+
 /**
  * Milliseconds until decoding must go on. Waiting makes decode batches fuller, and so cheaper per token, but also
  * keeps rows longer: the fewer rows are free, the less of the target is waited, so that rows stay free for whoever
@@ -53,7 +56,8 @@ export function msBeforeDecode(serving: ServingOutlook): number {
   if (lastTokensMs.length === 0) return Number.POSITIVE_INFINITY;
   if (decodeMs === null) return 0;
   const freeShare = (maxRows - rows + 1) / maxRows; // of what is there beside one row
-  const startMs = Math.min(...lastTokensMs) + freeShare * (aimedShare * tpotTargetMs - decodeMs);
+  const waitedShare = Math.min(1, freeShare / ampleShare);
+  const startMs = Math.min(...lastTokensMs) + waitedShare * (aimedShare * tpotTargetMs - decodeMs);
   return Math.max(0, startMs - nowMs);
 }
 

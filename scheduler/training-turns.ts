@@ -22,10 +22,14 @@ export type TrainingTurnsOptions = {
   readonly post: (message: FromEngine) => void;
 };
 
+/** Of a step's time, or one unit: a pause ends soon, and is no gap in everybody's tokens. */
+const pauseShare = 0.5;
+
 export class TrainingTurns {
   readonly #options: TrainingTurnsOptions;
   readonly #ledger: TrainingLedger;
   readonly #latency = new UnitLatency();
+  #pauseMs = 0; // that a job which is to pause may have before the next step
   #counts = { units: 0, unitsDeferred: 0, unitSeconds: 0, tokens: 0, steps: 0 };
 
   constructor(options: TrainingTurnsOptions) {
@@ -60,6 +64,7 @@ export class TrainingTurns {
 
   /** @param outlook what would be served next */
   comesFirst(unit: TrainerUnit, outlook: ServingOutlook): boolean {
+    if (unit.isPausing && this.#pauseMs > 0) return true;
     return unitComesFirst(this.#latency.boundMs(unit), this.#ledger.credit, msBeforeDecode(outlook));
   }
 
@@ -68,6 +73,7 @@ export class TrainingTurns {
     await unit.run();
     const ms = performance.now() - startMs;
     this.#latency.took(unit, ms);
+    this.#pauseMs -= ms;
     if (isBesideRequests) this.#ledger.trained(ms);
     this.#counts.units++;
     this.#counts.unitSeconds += ms / 1000;
@@ -76,6 +82,7 @@ export class TrainingTurns {
   /** A step of serving ran, and a unit waited. */
   deferred(stepMs: number): void {
     this.#ledger.served(stepMs);
+    this.#pauseMs = pauseShare * stepMs;
     this.#counts.unitsDeferred++;
   }
 

@@ -25,6 +25,14 @@ export class CommandLine {
     fail(`--${name} is needed; see --help`);
   }
 
+  /** The first one unless the flag is given. */
+  oneOf<Choice extends string>(name: string, choices: readonly Choice[]): Choice {
+    const text = this.string(name, choices[0]);
+    return (
+      choices.find((choice) => choice === text) ?? fail(`--${name} must be one of ${choices.join(", ")}`)
+    );
+  }
+
   whole(name: string, fallback?: number): number {
     const text = this.string(name, fallback?.toString());
     if (/^\d{1,9}$/.test(text)) return Number(text);

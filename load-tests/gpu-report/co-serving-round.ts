@@ -118,6 +118,7 @@ function jobOf({ vocabSize }: AdapterTargets, { trained, rank }: ReportPlan): Jo
       batchSize: trained.length,
       passTokens: tokens,
       windowTokens: tokens, // or what a unit may take at most
+      precision: "float32",
       maxGradientNorm: 1,
       maxSkippedSteps: 3,
       checkpointSteps: 1e6,
