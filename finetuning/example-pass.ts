@@ -4,7 +4,7 @@ import type { TokenScores } from "../kernels/forward-probes.ts";
 import type { TrainingSequence } from "../kernels/training/token-layout.ts";
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { PassGradients, PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
-import type { ForwardPasses } from "./forward-passes.ts";
+import type { ForwardPasses, PassHow } from "./forward-passes.ts";
 import type { Measured } from "./job.ts";
 import type { Evaluation, Objective } from "./objectives/objective.ts";
 import { addTotals, measuredOf, noExamples, type Totals } from "./totals.ts";
@@ -14,7 +14,7 @@ export type WeightedSequence = TrainingSequence & { readonly weights: readonly n
 type ExamplePassParts = {
   readonly kernel: TrainingKernel;
   readonly forward: ForwardPasses;
-  readonly windowTokens: number;
+  readonly how: PassHow;
   readonly objective: Objective;
   readonly sequences: readonly WeightedSequence[];
 };
@@ -63,13 +63,8 @@ export class ExamplePass implements MeasuredPass {
     firstLayer: number,
   ): Generator<TrainingUnit, Totals, void> {
     const reference = yield* this.#needed();
-    const { kernel, sequences, windowTokens } = this.#parts;
-    const pass = kernel.pass(sequences, {
-      modules,
-      train: true,
-      firstTrainedLayer: firstLayer,
-      windowTokens,
-    });
+    const { kernel, sequences, how } = this.#parts;
+    const pass = kernel.pass(sequences, { modules, train: true, firstTrainedLayer: firstLayer, ...how });
     yield* pass.forward();
     const scores = { logprobs: pass.logprobs(), hits: pass.hits() }; // going back frees them
     const evaluation = this.#evaluate(scores.logprobs, reference);

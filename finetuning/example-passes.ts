@@ -4,7 +4,7 @@
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
 import { ExamplePass, type WeightedSequence } from "./example-pass.ts";
-import type { ForwardPasses } from "./forward-passes.ts";
+import type { ForwardPasses, PassHow } from "./forward-passes.ts";
 import type { TrainingExamples, TrainingSpec } from "./job.ts";
 import { objectives } from "./objectives/index.ts";
 import type { Objective } from "./objectives/objective.ts";
@@ -13,7 +13,7 @@ import { addTotals, noExamples, type Totals } from "./totals.ts";
 export type ExamplePassesOptions = {
   readonly kernel: TrainingKernel; // for gradients
   readonly forward: ForwardPasses; // for all that is measured without
-  readonly spec: Pick<TrainingSpec, "objective" | "passTokens" | "windowTokens">;
+  readonly spec: Pick<TrainingSpec, "objective" | "passTokens"> & PassHow;
   readonly examples: TrainingExamples;
 };
 
@@ -39,13 +39,15 @@ export class ExamplePasses {
   /** The passes that such examples make, largest examples first. What a pass has learned it keeps: reuse it. */
   of(indices: readonly number[]): ExamplePass[] {
     const examples = indices.map((index) => this.#example(index));
+    const { windowTokens, precision } = this.#options.spec;
+    const how = { windowTokens, precision };
     const sizes = examples.map((example) => example.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0));
     return packed(sizes, this.#options.spec.passTokens).map(
       (places) =>
         new ExamplePass({
           kernel: this.#options.kernel,
           forward: this.#options.forward,
-          windowTokens: this.#options.spec.windowTokens,
+          how,
           objective: this.#objective,
           sequences: places.flatMap((place) => examples[place]!),
         }),

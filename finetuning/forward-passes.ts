@@ -7,6 +7,7 @@ import type { TrainedModule } from "../kernels/training/low-rank-parameters.ts";
 import type { TrainingSequence } from "../kernels/training/token-layout.ts";
 import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import type { PassModule, TrainingUnit } from "../kernels/training/training-pass.ts";
+import type { TrainingSpec } from "./job.ts";
 import { scaled } from "./methods/low-rank/low-rank-trainable.ts";
 
 /** @returns [adapters] */
@@ -15,12 +16,15 @@ export type ForwardPasses = (
   adapters: readonly (readonly PassModule[])[],
 ) => Generator<TrainingUnit, readonly TokenScores[], void>;
 
+/** What of a spec decides how a pass computes. */
+export type PassHow = Pick<TrainingSpec, "windowTokens" | "precision">;
+
 /** One adapter after another. */
-export function kernelPasses(kernel: TrainingKernel, windowTokens: number): ForwardPasses {
+export function kernelPasses(kernel: TrainingKernel, how: PassHow): ForwardPasses {
   return function* (sequences, adapters) {
     const scores: TokenScores[] = [];
     for (const modules of adapters) {
-      const pass = kernel.pass(sequences, { modules, train: false, windowTokens });
+      const pass = kernel.pass(sequences, { modules, train: false, ...how });
       yield* pass.forward();
       scores.push({ logprobs: pass.logprobs(), hits: pass.hits() });
     }

@@ -2,6 +2,7 @@
 // and no names of adapters.
 
 import type { DecodedAdapter } from "../kernels/adapter.ts";
+import type { Precision } from "../kernels/training/precision.ts";
 import type { MethodName } from "./methods/index.ts";
 import type { ObjectiveName } from "./objectives/index.ts";
 import type { OptimizerName } from "./optimizers/index.ts";
@@ -23,6 +24,7 @@ export type TrainingSpec = {
   readonly batchSize: number; // examples of a step
   readonly passTokens: number; // of a forward and backward pass, at most: a step is one pass or several
   readonly windowTokens: number; // of a unit of work
+  readonly precision: Precision; // of the products with the base's matrices
   readonly maxGradientNorm: number; // 0 = gradients are not clipped
   readonly maxSkippedSteps: number; // in a row, with a loss that is not finite; then the job pauses
   readonly checkpointSteps: number; // a checkpoint after each so many steps, and after the last

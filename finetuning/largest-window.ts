@@ -2,10 +2,11 @@
 // and not a job's. By shapes alone, never by measured time: a window decides a result's bits, and those must not depend
 // on load or machine.
 
-import { type AdapterTargets, projections } from "../kernels/adapter.ts";
+import { type AdapterTargets, type Projection, projections } from "../kernels/adapter.ts";
+import { halfProjections, halves } from "../kernels/training/layer-names.ts";
 
 /** Of a job that says nothing of it, as far as base and memory allow. */
-export const defaultWindowTokens = 256;
+export const defaultWindowTokens = 512;
 
 /** 80 ms at 100 GFLOPS, about what two cores of a server do. */
 const unitFlops = 8e9;
@@ -25,20 +26,21 @@ export function largestUnit({ backward }: { readonly backward: boolean }, target
   return backward ? largestWindow(targets) : largestProbe(targets);
 }
 
-/** Of a pass' layer, a multiple of 16. */
+/** Of half a layer of a pass, a multiple of 16. */
 export function largestWindow({ shapes }: Pick<AdapterTargets, "shapes">): number {
-  return Math.max(leastTokens, tokensOf(flopsPerWeight * layerWeights(shapes)));
+  const weights = halves.map((half) => weightsOf(shapes, halfProjections[half]));
+  return Math.max(leastTokens, tokensOf(flopsPerWeight * Math.max(...weights)));
 }
 
 /** Of a probe, which goes through all layers and the head, forward only; a multiple of 16. */
 function largestProbe(targets: Shapes): number {
   const { shapes, layers, hiddenSize, vocabSize } = targets;
-  const weights = layers * layerWeights(shapes) + hiddenSize * vocabSize;
+  const weights = layers * weightsOf(shapes, projections) + hiddenSize * vocabSize;
   return Math.min(mostProbeTokens, Math.max(leastProbeTokens, tokensOf(2 * weights)));
 }
 
-function layerWeights(shapes: AdapterTargets["shapes"]): number {
-  return projections.reduce((sum, name) => sum + shapes[name].in * shapes[name].out, 0);
+function weightsOf(shapes: AdapterTargets["shapes"], names: readonly Projection[]): number {
+  return names.reduce((sum, name) => sum + shapes[name].in * shapes[name].out, 0);
 }
 
 function tokensOf(flopsPerToken: number): number {

@@ -5,6 +5,6 @@ import { test } from "node:test";
 import { grownAndStated } from "../tests/grown-memory-fixture.ts";
 
 test("mezo: a process grows by no more than is stated, which is a fraction of lora's", async (t) => {
-  const { grown, stated } = await grownAndStated({ name: "mezo", settings: {} }, t);
+  const { grown, stated } = await grownAndStated({ method: { name: "mezo", settings: {} } }, t);
   assert.ok(grown < 1.5 * stated && stated < 16 * 2 ** 20);
 });

@@ -16,6 +16,7 @@ type Work = {
   readonly fail?: () => void; // called in each unit
   readonly checkpoints?: boolean; // one after each step
   readonly backward?: boolean; // true unless given
+  readonly pauseUnits?: number; // before the checkpoint that a pause keeps
 };
 
 const bytesPerToken = 10;
@@ -69,7 +70,10 @@ function startScene(
     },
     openJob: ({ id }, { report }) => ({
       units: () => units(id, report),
-      pause: () => {
+      *pause() {
+        for (let unit = 0; unit < (works[id]!.pauseUnits ?? 0); unit++) {
+          yield { kind: "update", tokens: 0, run: async () => void log.push(`pause ${id}`) };
+        }
         if (works[id]!.checkpoints) report(checkpointAt(0));
         report({ type: "paused", reason: null });
       },
@@ -179,6 +183,46 @@ test("dropping is silent; pausing reports, also for a job that has not begun; bo
   assert.equal(trainer.next(), null);
   await trainer.close();
   assert.deepEqual(kernels, { opened: 1, closed: 1 });
+});
+
+test("a pause has the next units, keeps its memory until it ends, and happens once", async () => {
+  const works = {
+    "pausing 600": { steps: 9, pauseUnits: 3, checkpoints: true },
+    "other 300": { steps: 9 },
+    "waiting 600": { steps: 9 },
+  };
+  const { trainer, start, types, log } = startScene(works);
+  for (const id of Object.keys(works)) start(id, id);
+  await runUnits(trainer, 4);
+  log.length = 0;
+  for (const _ of [1, 2]) trainer.pause("pausing 600");
+  for (const done of [0, 1, 2]) {
+    assert.deepEqual(types("pausing 600"), ["started"]);
+    assert.deepEqual([trainer.next()!.isPausing, trainer.stats().waitingJobs, log.length], [true, 1, done]);
+    await runUnits(trainer, 1);
+  }
+  assert.deepEqual(log, Array(3).fill("pause pausing 600"));
+  assert.deepEqual(types("pausing 600"), ["started", "checkpoint", "paused"]);
+  assert.deepEqual([trainer.next()!.isPausing, trainer.stats().waitingJobs], [false, 0]);
+  await trainer.close();
+});
+
+test("a pause that has begun waits for the checkpoint before it to be taken, and can be dropped", async () => {
+  const works = Object.fromEntries(
+    ["a", "b"].map((id) => [id, { steps: 9, pauseUnits: 1, checkpoints: true }]),
+  );
+  const { trainer, start, types } = startScene(works);
+  for (const id of ["a", "b"]) start(id);
+  await runUnits(trainer);
+  for (const id of ["a", "b"]) trainer.pause(id);
+  assert.equal(trainer.next(), null);
+  trainer.drop("b");
+  trainer.taken("a");
+  await runUnits(trainer);
+  assert.deepEqual(types("a"), ["started", "checkpoint", "checkpoint", "paused"]);
+  assert.deepEqual(types("b"), ["started", "checkpoint"]);
+  assert.deepEqual(trainer.stats(), { jobs: 0, waitingJobs: 0, memoryBytes: 0 });
+  await trainer.close();
 });
 
 test("a unit that throws fails its job, with its code, and no other", async () => {
@@ -356,7 +400,7 @@ test("jobs that come, go and are dropped never have more memory than there is, a
       for (const [index, one] of acts.entries()) {
         if (one.type === "start") {
           const id = `${index} ${one.job.bytes}`;
-          works[id] = { steps: one.job.steps };
+          works[id] = { steps: one.job.steps, pauseUnits: one.job.bytes % 3 };
           start(id, `tenant ${index % 3}`);
         } else if (one.type === "run") {
           await runUnits(trainer, one.units);

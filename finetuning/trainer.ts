@@ -14,8 +14,8 @@ import type { JobMemory } from "./training-memory.ts";
 /** What the trainer needs of a TrainingJob. */
 export type RunnableJob = {
   units(): Generator<TrainingUnit, void, void>;
-  /** Reports what has to be kept, and `paused`. */
-  pause(): void;
+  /** In place of what is left of `units`. Ends after reporting what has to be kept, and `paused`. */
+  pause(): Generator<TrainingUnit, void, void>;
 };
 
 /** What the trainer needs of a TrainingKernel. */
@@ -37,8 +37,9 @@ export type TrainerOptions<Kernel extends SharedKernel> = {
 export type TrainerUnit = {
   readonly jobId: string;
   readonly tenantId: string;
-  readonly kind: TrainingUnit["kind"] | "open"; // open: a job's first one, before it has any of its own
+  readonly kind: string; // the unit's sort; "open" is a job's first one, before it has any of its own
   readonly tokens: number;
+  readonly isPausing: boolean; // its job is to pause, for which somebody waits
   /** To be called once; nothing else may be called until it has ended. Never throws: a failure is its job's. */
   readonly run: () => Promise<void>;
 };
@@ -54,6 +55,7 @@ type Entry = {
   readonly report: Report;
   readonly memory: Pick<JobMemory, "bytes" | "backward">;
   opened: { readonly job: RunnableJob; readonly units: Generator<TrainingUnit, void, void> } | null;
+  isPausing: boolean;
   unit: TrainingUnit | null; // the next one
   keptBytes: number; // that its pass under way may hold
   untaken: number; // checkpoints that were reported and not yet taken
@@ -82,7 +84,7 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     try {
       const memory = memoryOf(start);
       if (memory.bytes > memoryBytes) return report(exceedsMemory(memory.bytes, memoryBytes));
-      const own = { opened: null, unit: null, keptBytes: 0, untaken: 0, overtaken: 0 };
+      const own = { opened: null, isPausing: false, unit: null, keptBytes: 0, untaken: 0, overtaken: 0 };
       this.#waiting.set(start.id, { start, report, memory, ...own });
     } catch (error) {
       return report(failureOf(error));
@@ -93,14 +95,16 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
   /** A job that has not begun has nothing to keep: it reports `paused` alone. Unknown ids have ended before. */
   pause(id: string): void {
     const entry = this.#running.get(id) ?? this.#waiting.get(id);
-    if (entry === undefined) return;
+    if (entry === undefined || entry.isPausing) return;
+    let isOver = true;
     try {
       if (entry.opened === null) entry.report({ type: "paused", reason: null });
-      else entry.opened.job.pause();
+      else isOver = !this.#beginPause(entry, entry.opened);
     } catch (error) {
       entry.report(failureOf(error));
     }
-    this.#leave(entry);
+    if (isOver) this.#leave(entry);
+    else this.#admit(); // the pass under way is given up, and its memory
   }
 
   /** Without a last event. */
@@ -117,18 +121,24 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     if (entry.untaken === 0) this.#served.wait(entry.start);
   }
 
-  /** The next unit of whoever was served least; the same one until it has run. Null where nobody has a turn. */
+  /** The next unit of whoever is to pause, or was served least; the same one until it has run. Null where nobody has a turn. */
   next(): TrainerUnit | null {
     let least: Entry | null = null;
     for (const entry of this.#running.values()) {
       if (entry.untaken > 0) continue;
-      if (least === null || this.#served.isServedLess(entry.start, least.start)) least = entry;
+      if (least === null || this.#isBefore(entry, least)) least = entry;
     }
     if (least === null) return null;
     const entry = least;
-    const { kind, tokens } = entry.unit ?? { kind: "open", tokens: 0 };
+    const { kind = "open", sort = kind, tokens = 0 } = entry.unit ?? {};
     const { id: jobId, tenant } = entry.start;
-    return { jobId, tenantId: tenant.id, kind, tokens, run: () => this.#run(entry) };
+    const { isPausing } = entry;
+    return { jobId, tenantId: tenant.id, kind: sort, tokens, isPausing, run: () => this.#run(entry) };
+  }
+
+  #isBefore(one: Entry, other: Entry): boolean {
+    if (one.isPausing !== other.isPausing) return one.isPausing;
+    return this.#served.isServedLess(one.start, other.start);
   }
 
   stats(): TrainerStats {
@@ -165,6 +175,15 @@ export class Trainer<Kernel extends SharedKernel = SharedKernel> {
     const report = (event: JobEvent) => this.#report(entry, event);
     const job = this.#options.openJob(start, { kernel: this.#kernel, report });
     entry.opened = { job, units: job.units() };
+  }
+
+  /** False where there is nothing to be done for it. */
+  #beginPause(entry: Entry, { job, units }: NonNullable<Entry["opened"]>): boolean {
+    units.return();
+    entry.opened = { job, units: job.pause() };
+    entry.isPausing = true;
+    entry.keptBytes = 0;
+    return this.#advance(entry);
   }
 
   /** A job with a checkpoint to be taken does not wait for turns, and earns no credit meanwhile. */

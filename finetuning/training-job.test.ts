@@ -128,6 +128,32 @@ test("a checkpoint is copied in units, and one that a pause meets is finished, n
   }
 });
 
+test("a pause ends the step's changes and copies its checkpoint in units", async () => {
+  const method = { name: "lora", settings: { rank: 256 } } as const;
+  const events: JobEvent[] = [];
+  const start = smallStart({ method, batchSize: 7 });
+  const job = new TrainingJob(start, { ...on, report: (event) => events.push(event) });
+  let seen = Number.NEGATIVE_INFINITY; // of the updates behind the last backward unit, as above
+  for (const unit of job.units()) {
+    if (unit.kind === "backward") seen = -2 * on.targets.layers;
+    if (unit.kind === "update" && seen++ === 1) break; // amid the changes
+    await unit.run();
+  }
+  const told: string[] = [];
+  let copies = 0;
+  for (const unit of job.pause()) {
+    told.push(events.at(-1)!.type);
+    await unit.run();
+    copies += Number(events.at(-1)!.type === "step");
+  }
+  assert.deepEqual([...new Set(told)], ["started", "step"]);
+  const { checkpoint, adapter } = eventsOf(events, "checkpoint")[0]!;
+  const arrays = Object.values(checkpoint.arrays);
+  const bytes = arrays.reduce((sum, { byteLength }) => sum + byteLength, adapterBytes(adapter));
+  assert.ok(copies >= Math.floor(bytes / 2 ** 22) && copies > 1, `${copies} units for ${bytes} bytes`);
+  assert.equal(events.at(-1)!.type, "paused");
+});
+
 test("paused before the first unit, a job starts anew", async () => {
   const none = await runJob(smallStart({}), on, () => true);
   const { checkpoint } = eventsOf(none, "checkpoint")[0]!;

@@ -13,7 +13,7 @@ import { adapterOf, checkpointOf, type JobProgress, restoreCheckpoint } from "./
 import { largestUnit } from "./largest-window.ts";
 import { methods } from "./methods/index.ts";
 import type { Method, Prepared, StepResult } from "./methods/method.ts";
-import { atOnce, inUnits, type Pieces } from "./pieces.ts";
+import { inUnits, type Pieces } from "./pieces.ts";
 import { schedules } from "./schedules/index.ts";
 import { rateFactor } from "./schedules/schedule.ts";
 import { measuredOf } from "./totals.ts";
@@ -62,7 +62,7 @@ export class TrainingJob {
     this.#report = report;
     report({ type: "preparing" });
     const forward = method.backward
-      ? kernelPasses(kernel, windowTokens)
+      ? kernelPasses(kernel, { windowTokens, precision: spec.precision })
       : servingPasses(probes, windowTokens);
     const passes = new ExamplePasses({ kernel, forward, spec, examples: training });
     this.#order = new ExampleOrder({ examples: passes.count, ...spec });
@@ -72,7 +72,7 @@ export class TrainingJob {
     if (checkpoint !== null) this.#progress = restoreCheckpoint(this.#prepared, checkpoint);
   }
 
-  /** Each unit is to be run before the next is asked for. Ends after reporting `finished` or `paused`. */
+  /** Each unit is to be run before the next is asked for. Ends after reporting `finished`, or `paused` with a reason. */
   *units(): Generator<TrainingUnit, void, void> {
     const { trainable, stepper, prepare } = this.#prepared;
     const { steps } = this.#order;
@@ -118,14 +118,14 @@ export class TrainingJob {
     yield* this.#keep();
   }
 
-  /** Reports the state after the last whole step, and that the job is paused; its units are to be dropped then. */
-  pause(): void {
+  /** In place of what is left of `units`: ends after reporting the state after the last whole step, and `paused`. */
+  *pause(): Generator<TrainingUnit, void, void> {
     const { left, result } = this.#changing ?? {};
     if (left !== undefined && left.length < result!.changes.length) {
-      for (const change of left) change();
+      while (left.length > 0) yield this.#change(left);
       this.#stepDone();
     }
-    atOnce(this.#checkpoint ?? this.#makeCheckpoint());
+    yield* inUnits(this.#checkpoint ?? this.#makeCheckpoint(), copiedBytesPerUnit);
     this.#report({ type: "paused", reason: null });
   }
 

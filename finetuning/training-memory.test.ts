@@ -10,7 +10,7 @@ import { methods } from "./methods/index.ts";
 import { jobMemory, trainingMemory } from "./training-memory.ts";
 
 test("a process grows by about what is stated", async (t) => {
-  const { grown, stated } = await grownAndStated({ name: "lora", settings: { rank: 2 } }, t);
+  const { grown, stated } = await grownAndStated({ method: { name: "lora", settings: { rank: 2 } } }, t);
   assert.ok(grown < 1.25 * stated && stated < 4 * grown);
 });
 
@@ -101,16 +101,23 @@ test("what opening a job would refuse, its size refuses", () => {
   assert.throws(() => numbersOf({ layers: "lisa", layers_per_step: 30 }), /30 layers/);
 });
 
-test("a token of a pass costs each layer's input, keys and values", () => {
+test("a token of a pass costs the inputs of each layer's halves, keys and values", () => {
   const { bytesPerToken } = memoryOf({});
-  assert.ok(bytesPerToken >= 4 * 30 * (576 + 2 * 192));
-  assert.ok(bytesPerToken < 1.3 * 4 * 30 * (576 + 2 * 192));
+  const kept = 4 * 30 * (2 * 576 + 2 * 192);
+  assert.ok(bytesPerToken >= kept);
+  assert.ok(bytesPerToken < 1.3 * kept);
   const more = memoryOf({ passTokens: 2048 }).bytes - memoryOf({}).bytes;
   assert.equal(more, (2048 - 512) * bytesPerToken);
 });
 
 test("an example that is longer than a pass counts whole", () => {
   assert.ok(memoryOf({}, 4096).bytes > memoryOf({ passTokens: 4096 }, 256).bytes);
+});
+
+test("products of integers take two bytes for each weight of the base's layers, and their scales", () => {
+  const weights = 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536);
+  const more = memoryOf({ precision: "int8" }).bytes - memoryOf({}).bytes;
+  assert.ok(more > 2 * weights && more < 3 * weights, `${more / weights} a weight`);
 });
 
 test("moments in 8 bits, and steps without gradients, take less", () => {

@@ -2,6 +2,7 @@
 // for. Constants are measured and rounded up (training-memory.test.ts holds them to a process' own memory).
 
 import { type AdapterTargets, type DecodedAdapter, projections } from "../kernels/adapter.ts";
+import { blockSize, blocksPerRow } from "../kernels/prepare/quantize-blocks.ts";
 import { referencesLimitBytes } from "./example-passes.ts";
 import type { JobStart, TrainingExamples, TrainingSpec } from "./job.ts";
 import { largestUnit } from "./largest-window.ts";
@@ -104,6 +105,8 @@ const unitCopies = 3;
 export const checkpointNamesBytes = 2 ** 17;
 /** Sessions, their graphs and what the runtime keeps for itself. */
 const sessionBytes = 32 * 2 ** 20;
+/** Of a layer, for those with integers. */
+const integerSessionsBytes = 2 ** 20;
 
 export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOptions): TrainingMemory {
   const { targets, longestTokens } = options;
@@ -133,15 +136,16 @@ export function trainingMemory(spec: TrainingSpec, options: TrainingMemoryOption
     Math.max(stepping, floatBytes * preparing) + // one comes after the other
     window +
     weightBytes(targets) +
+    (spec.precision === "int8" ? integerLayersBytes(targets) : 0) +
     sessionBytes;
   return { bytes: Math.ceil(bytes), bytesPerToken };
 }
 
-/** Each layer's input, keys and values; the last hidden states and what the loss keeps. */
+/** Each layer's inputs of attention and MLP, keys and values; the last hidden states and what the loss keeps. */
 function passBytesPerToken({ layers, hiddenSize, kvHeads, headDim }: AdapterTargets): number {
   const keyValues = 2 * kvHeads * headDim;
   const lossRows = 3; // [scored, hidden] each
-  return floatBytes * (layers * (hiddenSize + keyValues) + keyValues + (2 + lossRows) * hiddenSize);
+  return floatBytes * (layers * (2 * hiddenSize + keyValues) + keyValues + (2 + lossRows) * hiddenSize);
 }
 
 /** What low-rank modules read of a token, at most: each rank has an input's and an output's width of numbers. */
@@ -168,4 +172,14 @@ function weightBytes({ shapes, hiddenSize, vocabSize }: AdapterTargets): number 
   const layer = sizes.reduce((sum, size) => sum + size, 0);
   const slice = Math.min(vocabSize, headSliceRows) * hiddenSize;
   return floatBytes * (layer + slice + Math.max(...sizes, slice));
+}
+
+/** Every layer's matrices as integers with their scales, once going forward and once going back, in sessions. */
+function integerLayersBytes({ shapes, layers }: AdapterTargets): number {
+  const sizes = projections.map((projection) => {
+    const { in: columns, out: rows } = shapes[projection];
+    return (rows * blocksPerRow(columns) + columns * blocksPerRow(rows)) * (blockSize + floatBytes);
+  });
+  const layer = sizes.reduce((sum, size) => sum + size, 0);
+  return layers * (layer + integerSessionsBytes);
 }

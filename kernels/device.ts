@@ -4,6 +4,7 @@
 import type { BaseModelOptions, PreparedBase } from "./base-model.ts";
 import type { ForwardProbes } from "./forward-probes.ts";
 import type { ModelRunner } from "./model-runner.ts";
+import type { Precision } from "./training/precision.ts";
 import type { TrainingKernel } from "./training/training-kernel.ts";
 
 export type DeviceOptions = {
@@ -25,6 +26,8 @@ export type OpenedDevice = {
 /** What finetuning computes with. */
 export type DeviceTraining = {
   readonly problem: string | null; // why no adapter can be trained on the base; null = one can
+  /** How the base's matrices can be multiplied with there. */
+  readonly precisions: readonly Precision[];
   /** Of the base, in memory of the device's own as long as a kernel is open. */
   readonly baseBytes: number;
   /** @throws CotenantError `training_unsupported` */

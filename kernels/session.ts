@@ -10,6 +10,7 @@ export type Feeds = Record<string, Tensor>;
 export type SessionOptions = {
   readonly modelPath: string | Uint8Array; // or the model itself, where it has no data file
   readonly threads: number; // 0 = the runtime's choice
+  readonly keepMemory?: boolean; // what a run worked with, for the next one; true unless given
   readonly profilePrefix?: string;
 };
 
@@ -51,6 +52,7 @@ export class Session {
         interOpNumThreads: 1,
         executionMode: "sequential",
         graphOptimizationLevel: "all",
+        enableCpuMemArena: options.keepMemory ?? true,
         enableMemPattern: false, // shapes change from step to step; a pattern per shape would pile up
         logSeverityLevel: 3,
         // Idle threads must not spin: another session's run (finetuning beside serving) would take twice as long.

@@ -65,6 +65,7 @@ export const smallSpec: TrainingSpec = {
   batchSize: 3,
   passTokens: 24,
   windowTokens: 16,
+  precision: "float32",
   maxGradientNorm: 1,
   maxSkippedSteps: 3,
   checkpointSteps: 1000,
@@ -84,7 +85,7 @@ export function smallStart(spec: Partial<TrainingSpec>, rest: Partial<JobStart> 
   };
 }
 
-/** @param until whether to pause, asked between any two units */
+/** @param until whether to pause, asked before each unit */
 export async function runJob(
   start: JobStart,
   on: Omit<TrainingJobOptions, "report">,
@@ -92,9 +93,11 @@ export async function runJob(
 ): Promise<JobEvent[]> {
   const events: JobEvent[] = [];
   const job = new TrainingJob(start, { ...on, report: (event) => events.push(event) });
-  for (const unit of job.units()) {
+  const units = job.units();
+  for (const unit of units) {
     if (until(events, unit)) {
-      job.pause();
+      units.return();
+      await runUnits(job.pause());
       break;
     }
     await unit.run();

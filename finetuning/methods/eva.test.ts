@@ -51,7 +51,7 @@ async function initialised(
   );
   const passes = new ExamplePasses({
     kernel,
-    forward: kernelPasses(kernel, spec.windowTokens),
+    forward: kernelPasses(kernel, spec),
     spec,
     examples,
   });

@@ -44,6 +44,7 @@ export const lora: Method = {
   settings: settingsTable,
   learningRate: 5e-3,
   backward: true,
+  precisions: ["float32", "int8"],
   open(context) {
     const { spec, targets, from } = context;
     const settings = checked(spec.method.settings, { targets, from });

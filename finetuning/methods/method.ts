@@ -3,6 +3,7 @@
 
 import type { AdapterModule, AdapterTargets, DecodedAdapter } from "../../kernels/adapter.ts";
 import type { LowRankParameters, TrainedModule } from "../../kernels/training/low-rank-parameters.ts";
+import type { Precision } from "../../kernels/training/precision.ts";
 import type { TrainingKernel } from "../../kernels/training/training-kernel.ts";
 import type { PassModule, TrainingUnit } from "../../kernels/training/training-pass.ts";
 import type { ExamplePasses } from "../example-passes.ts";
@@ -97,6 +98,8 @@ export interface Method {
   readonly learningRate: number; // unless a job sets its own
   /** Whether steps go back through the layers: gradients, moments and activations need memory then. */
   readonly backward: boolean;
+  /** How the base's matrices may be multiplied with: those that a method changes itself are float32. */
+  readonly precisions: readonly Precision[];
   /** @throws SettingsError for settings that do not go together, or not with `from` */
   open(context: MethodContext): Prepared;
   /**

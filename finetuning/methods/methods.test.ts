@@ -192,7 +192,7 @@ for (const layers of ["lisa", "ist"]) {
     assert.ok(moved.every((chosen) => chosen.size === 1));
     assert.equal(new Set(moved.flatMap((chosen) => [...chosen])).size, 2, "both layers get their turn");
     for (const [index, chosen] of moved.entries()) {
-      assert.equal(backward[index + 1], chosen.has(0) ? 2 : 1);
+      assert.equal(backward[index + 1], chosen.has(0) ? 4 : 2); // halves of layers
     }
     if (layers === "lisa") {
       for (let step = 2; step < adapters.length - 1; step += 2) {

@@ -38,6 +38,7 @@ export const mezo: Method = {
   settings: mezoSettings,
   learningRate: 1e-2,
   backward: false,
+  precisions: ["float32"],
   open: (context) =>
     openMezo(context, { ...mezoSettingsOf(context.spec.method.settings), method: "mezo", masks: null }),
   size: (given, of) => mezoSize({ ...mezoSettingsOf(given), method: "mezo" }, of),

@@ -36,6 +36,7 @@ export const s2ft: Method = {
   settings: settingsTable,
   learningRate: 2e-2,
   backward: true,
+  precisions: ["float32", "int8"],
   open(context) {
     const { from, targets } = context;
     const settings = checkSettings(settingsTable, context.spec.method.settings, "method.adapter");

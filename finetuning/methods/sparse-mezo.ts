@@ -30,6 +30,7 @@ export const sparseMezo: Method = {
   settings: sparseMezoSettings,
   learningRate: 1e-2,
   backward: false,
+  precisions: ["float32"],
   open(context) {
     const settings = settingsOf(context.spec.method.settings);
     return openMezo(context, { ...settings, method: "sparse-mezo", masks: masksOf(settings) });

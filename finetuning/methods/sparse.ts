@@ -101,6 +101,7 @@ export const sparse: Method = {
   settings: settingsTable,
   learningRate: 1e-2,
   backward: true,
+  precisions: ["float32"],
   open(context) {
     const { from, spec, targets } = context;
     const settings = checked(spec.method.settings, from);

@@ -8,6 +8,7 @@ import type { OpenDevice } from "../device.ts";
 import { buildForwardGraph } from "../forward-graph.ts";
 import { dataFileName } from "../prepare/prepare-weights.ts";
 import { Session } from "../session.ts";
+import { precisions } from "../training/precision.ts";
 import { TrainingKernel, untrainable } from "../training/training-kernel.ts";
 
 export const openCpu: OpenDevice = async ({ model, maxRows, maxContext, maxKvBytes, prefixCacheBytes }) => {
@@ -22,6 +23,7 @@ export const openCpu: OpenDevice = async ({ model, maxRows, maxContext, maxKvByt
   const probes = new CpuProbes(base);
   const training = {
     problem: untrainable(base),
+    precisions,
     baseBytes: 0, // the file that serves is read
     openKernel: () => TrainingKernel.open(base, { threads }),
     probes: () => probes,

@@ -4,8 +4,8 @@
 
 import { GraphBuilder } from "../onnx/graph-builder.ts";
 import { floatTensor, freeOutput } from "../session.ts";
-import type { LayerState } from "./layer-feeds.ts";
-import { layerOutputs, type MatrixName } from "./layer-names.ts";
+import type { Step } from "./half-runs.ts";
+import { halves, layerOutputs, type MatrixName } from "./layer-names.ts";
 import type { TokenLayout, TokenRange } from "./token-layout.ts";
 import { addTo } from "./token-rows.ts";
 import type { PassParts, TrainingUnit } from "./training-pass.ts";
@@ -21,6 +21,14 @@ export type Moments = {
 };
 
 export type LayerMoments = Readonly<Record<ReadMatrix, Moments>>;
+
+type Batch = {
+  readonly layout: TokenLayout;
+  readonly hidden: Float32Array; // of all windows; is overwritten by each half's output
+  readonly into: LayerMoments | null;
+};
+
+type BatchState = Batch & { readonly keys: Float32Array; readonly values: Float32Array };
 
 export class ActivationPass {
   readonly #parts: PassParts;
@@ -66,50 +74,41 @@ export class ActivationPass {
     return outputs.xy!;
   }
 
-  *#batch(
-    layer: number,
-    batch: {
-      readonly layout: TokenLayout;
-      readonly hidden: Float32Array; // is overwritten by the layer's output
-      readonly into: LayerMoments | null;
-    },
-  ): Generator<TrainingUnit, void, void> {
-    const { layout, hidden, into } = batch;
+  *#batch(layer: number, batch: Batch): Generator<TrainingUnit, void, void> {
     const { kvHeads, headDim } = this.#parts.config;
-    const keyValues = () => new Float32Array(layout.tokenIds.length * kvHeads * headDim);
-    const state = { hidden, keys: keyValues(), values: keyValues() };
-    for (const window of layout.windows) {
-      const tokens = window.to - window.from;
-      yield { kind: "forward", tokens, run: () => this.#forward(layer, window, { layout, state, into }) };
+    const size = batch.layout.tokenIds.length * kvHeads * headDim;
+    const state = { ...batch, keys: new Float32Array(size), values: new Float32Array(size) };
+    for (const half of halves) {
+      for (const window of batch.layout.windows) {
+        const tokens = window.to - window.from;
+        yield { kind: "forward", tokens, run: () => this.#forward({ layer, half }, window, state) };
+      }
     }
   }
 
-  async #forward(
-    layer: number,
-    window: TokenRange,
-    batch: {
-      readonly layout: TokenLayout;
-      readonly state: LayerState; // with the hidden rows of all windows
-      readonly into: LayerMoments | null;
-    },
-  ): Promise<void> {
-    const { layout, state, into } = batch;
+  async #forward({ layer, half }: Step, window: TokenRange, state: BatchState): Promise<void> {
     const { config, feeds, sessions, weights } = this.#parts;
-    const hidden = state.hidden.subarray(window.from * config.hiddenSize, window.to * config.hiddenSize);
-    const session = await sessions.get(into === null ? "forward" : "moments");
+    const { hidden, into } = state;
+    const rows = hidden.subarray(window.from * config.hiddenSize, window.to * config.hiddenSize);
+    const session = await sessions.get(`${into === null ? "forward" : "moments"} ${half}`);
     const outputs = await session.run({
       ...(await weights.layer(layer, [])).feeds,
       ...feeds.adapter([]),
       ...feeds.ranks([]),
-      ...feeds.window(layer, window, { layout, state: { ...state, hidden } }),
+      ...feeds.hidden(rows),
+      ...(half === "attention" ? feeds.attention(layer, window, state) : {}),
     });
-    const keyWidth = config.kvHeads * config.headDim;
-    hidden.set(outputs[layerOutputs.output]!);
-    state.keys.set(outputs[layerOutputs.keys]!, window.from * keyWidth);
-    state.values.set(outputs[layerOutputs.values]!, window.from * keyWidth);
+    rows.set(outputs[layerOutputs.output]!);
+    if (half === "attention") {
+      const at = window.from * config.kvHeads * config.headDim;
+      state.keys.set(outputs[layerOutputs.keys]!, at);
+      state.values.set(outputs[layerOutputs.values]!, at);
+    }
     for (const matrix of into === null ? [] : readMatrices) {
+      const sum = outputs[layerOutputs.sumReadBy(matrix)];
+      if (sum === undefined) continue; // the other half's
       const own = into![matrix];
-      addTo(own.sum, outputs[layerOutputs.sumReadBy(matrix)]!);
+      addTo(own.sum, sum);
       addTo(own.products, outputs[layerOutputs.productsReadBy(matrix)]!);
       own.rows += window.to - window.from;
     }

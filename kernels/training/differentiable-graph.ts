@@ -52,12 +52,18 @@ type AddTo = (graph: DifferentiableGraph, before: string | null) => string;
 
 export type ProductOptions = { readonly transA?: 1; readonly transB?: 1; readonly alpha?: number };
 type NormShape = { readonly width: number; readonly columns: number; readonly epsilon: number };
+/** A matrix [out, in], or a vector. */
+export type FrozenWeight = { readonly name: string; readonly shape: readonly number[] };
 type LowRankInputs = { readonly a: string; readonly scale: string };
 
 export class DifferentiableGraph {
-  readonly builder = new GraphBuilder();
+  readonly builder: GraphBuilder;
   readonly #steps: (() => void)[] = []; // of the backward pass, in forward order
   readonly #constants = new Map<number, string>();
+
+  constructor(builder = new GraphBuilder()) {
+    this.builder = builder;
+  }
 
   value(write: () => string): Value {
     return new Value(write);
@@ -126,8 +132,14 @@ export class DifferentiableGraph {
     );
   }
 
+  /** A frozen weight as a tensor of the graph: an input. */
+  frozen({ name, shape }: FrozenWeight): string {
+    return this.builder.input(name, "float32", shape);
+  }
+
   /** x Wᵀ + bias; W [out, in] and the bias are frozen. */
-  linear(x: Value, weight: string, bias: string | null): Value {
+  linear(x: Value, matrix: FrozenWeight, bias: string | null): Value {
+    const weight = this.frozen(matrix);
     return this.differentiable(
       () => {
         const y = this.matmul(x.name, weight, { transB: 1 });

@@ -11,14 +11,14 @@ import type { TrainingSession } from "./training-device.ts";
 /** The same product, here in double precision and by the runtime in float32, differs by less. */
 const tieLogits = 1e-3;
 
-type Scored = readonly { readonly at: number; readonly tokenId: number }[];
+type Scored = readonly { readonly tokenId: number }[];
 
 export class HeadLoss {
   readonly #scored: Scored;
   readonly #width: number;
   readonly #train: boolean;
   readonly #norm: NormParameters;
-  readonly #hidden: Float32Array; // [tokens, hidden], before the norm
+  readonly #hidden: Float32Array; // [scored, hidden], before the norm
   readonly #normed: Float32Array; // [scored, hidden]
   readonly #targetRows: Float32Array; // [scored, hidden]
   readonly #targetLogits: Float64Array;
@@ -26,7 +26,10 @@ export class HeadLoss {
   readonly #maximum: Float32Array;
   readonly #sum: Float32Array;
 
-  /** @param train whether addHiddenGradient() will be asked for */
+  /**
+   * @param hidden [scored, hidden], each of the token before the scored one
+   * @param train whether hiddenGradient() will be asked for
+   */
   constructor(
     scored: Scored,
     {
@@ -47,8 +50,8 @@ export class HeadLoss {
     this.#train = train;
     this.#maximum = new Float32Array(scored.length).fill(Number.NEGATIVE_INFINITY);
     this.#sum = new Float32Array(scored.length);
-    for (const [index, { at }] of scored.entries()) {
-      normRow(row(hidden, at - 1, width), norm, row(this.#normed, index, width));
+    for (let index = 0; index < scored.length; index++) {
+      normRow(row(hidden, index, width), norm, row(this.#normed, index, width));
     }
   }
 
@@ -88,22 +91,22 @@ export class HeadLoss {
   }
 
   /**
-   * Adds the loss' gradient by the last hidden states, as far as it comes from some of the scored tokens.
+   * The loss' gradient by the hidden states of some of the scored tokens, [range's tokens, hidden].
    * @param slopes [scored], of the loss by each log-probability
-   * @param out [tokens, hidden]
    */
-  addHiddenGradient(slopes: ArrayLike<number>, { from, to }: TokenRange, out: Float32Array): void {
+  hiddenGradient(slopes: ArrayLike<number>, { from, to }: TokenRange): Float32Array<ArrayBuffer> {
     const width = this.#width;
+    const out = new Float32Array((to - from) * width);
     const gradient = new Float32Array(width);
     for (let index = from; index < to; index++) {
-      const { at } = this.#scored[index]!;
       const target = row(this.#targetRows, index, width);
       const mean = row(this.#mean, index, width);
       const sum = this.#sum[index]!;
       for (let i = 0; i < width; i++) gradient[i] = target[i]! - mean[i]! / sum;
-      const x = row(this.#hidden, at - 1, width);
-      addNormGradient({ x, gradient, factor: slopes[index]! }, this.#norm, row(out, at - 1, width));
+      const x = row(this.#hidden, index, width);
+      addNormGradient({ x, gradient, factor: slopes[index]! }, this.#norm, row(out, index - from, width));
     }
+    return out;
   }
 
   #takeTarget(index: number, { firstRow, count, row: rowAt }: HeadRows): void {

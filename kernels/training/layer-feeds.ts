@@ -9,10 +9,10 @@ import { layerInputs, readTogether } from "./layer-names.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
 import type { TokenLayout, TokenRange } from "./token-layout.ts";
 
-/** A layer's input of a window, and the keys and values that it makes of its input. */
-export type LayerState = {
-  readonly hidden: Float32Array; // [window's tokens, hidden]
-  readonly keys: Float32Array; // [tokens, kvHeads * headDim], of all windows
+/** Keys and values of all windows' tokens, [tokens, kvHeads * headDim], as far as they are known. */
+export type AttentionState = {
+  readonly layout: TokenLayout;
+  readonly keys: Float32Array;
   readonly values: Float32Array;
 };
 
@@ -25,9 +25,15 @@ export class LayerFeeds {
     this.#absent = absentModules(config);
   }
 
-  window(layer: number, window: TokenRange, from: { layout: TokenLayout; state: LayerState }): Feeds {
-    const { layout, state } = from;
-    const { hiddenSize, kvHeads, headDim } = this.#config;
+  /** @param rows [window's tokens, hidden] */
+  hidden(rows: Float32Array): Feeds {
+    const { hiddenSize } = this.#config;
+    return { [layerInputs.hidden]: floatTensor(rows, [rows.length / hiddenSize, hiddenSize]) };
+  }
+
+  /** What attention reads of a window beside its hidden states. */
+  attention(layer: number, window: TokenRange, { layout, keys, values }: AttentionState): Feeds {
+    const { kvHeads, headDim } = this.#config;
     const count = window.to - window.from;
     const first = layout.firstSeen(layer, window);
     const past = window.from - first;
@@ -36,17 +42,16 @@ export class LayerFeeds {
     const pastRows = (rows: Float32Array) =>
       floatTensor(rows.subarray(first * keyWidth, window.from * keyWidth), [past, keyWidth]);
     return {
-      [layerInputs.hidden]: floatTensor(state.hidden, [count, hiddenSize]),
       [layerInputs.cos]: floatTensor(cos, [count, half]),
       [layerInputs.sin]: floatTensor(sin, [count, half]),
-      ...this.#attention(layout.attention(layer, window)),
-      [layerInputs.pastKeys]: pastRows(state.keys),
-      [layerInputs.pastValues]: pastRows(state.values),
+      ...this.#tiles(layout.attention(layer, window)),
+      [layerInputs.pastKeys]: pastRows(keys),
+      [layerInputs.pastValues]: pastRows(values),
       [layerInputs.keySplit]: indexTensor([past, count], [2]),
     };
   }
 
-  #attention({ tiles, queries, keys, mask, ...rows }: AttentionTiles): Feeds {
+  #tiles({ tiles, queries, keys, mask, ...rows }: AttentionTiles): Feeds {
     const { heads, kvHeads } = this.#config;
     const groupQueries = (heads / kvHeads) * queries;
     const byHead = (names: Int32Array, count: number) => int32Tensor(names, [names.length / count, count]);

@@ -11,6 +11,15 @@ export type LayerWeight = keyof PreparedLayer;
 export const matrixNames = ["qkv", "o", "gate", "up", "down"] as const satisfies readonly LayerWeight[];
 export type MatrixName = (typeof matrixNames)[number];
 
+/** A layer's parts, each with a residual around it: what attention gives is what the MLP gets. */
+export const halves = ["attention", "mlp"] as const;
+export type Half = (typeof halves)[number];
+
+export const halfProjections = {
+  attention: ["q", "k", "v", "o"],
+  mlp: ["gate", "up", "down"],
+} as const satisfies Record<Half, readonly Projection[]>;
+
 /** Projections of the same input, whose modules read it together. */
 export const readTogether = { attention: ["q", "k", "v"], mlp: ["gate", "up"] } as const satisfies Record<
   string,
@@ -18,7 +27,7 @@ export const readTogether = { attention: ["q", "k", "v"], mlp: ["gate", "up"] } 
 >;
 
 export const layerInputs = {
-  hidden: "hidden", // [S, hidden]
+  hidden: "hidden", // [S, hidden], of the half
   cos: "cos", // [S, rotated / 2]
   sin: "sin",
   // Of attention's tiles (attention-tiles.ts), T of them, of Q queries and N keys:
@@ -35,7 +44,7 @@ export const layerInputs = {
   b: (projection: Projection) => `${projection}.b`, // [rank, out]
   scale: (projection: Projection) => `${projection}.scale`, // [1]
   ranks: (together: readonly Projection[]) => `${together.join("_")}.ranks`, // of each
-  // Of the loss, by what the layer gave:
+  // Of the loss, by what the half gave:
   outputGradient: "output.gradient", // [S, hidden]
   keysGradient: "keys.gradient", // [S, K D], from later tokens
   valuesGradient: "values.gradient",
@@ -44,10 +53,9 @@ export const layerInputs = {
 
 /**
  * Results that need not be recomputed if they are kept: of linear maps, adapter included, "keys" behind norm and
- * rotation, "attended", the residual behind attention. "keys" and "v" are kept anyway. "k", "o" and "down" matter only
- * where a norm follows them.
+ * rotation. "keys" and "v" are kept anyway. "k", "o" and "down" matter only where a norm follows them.
  */
-const keptResults = ["q", "k", "keys", "v", "o", "attended", "gate", "up", "down"] as const;
+const keptResults = ["q", "k", "keys", "v", "o", "gate", "up", "down"] as const;
 
 /** What the adapter makes of a projection's input by its first matrix, [S, rank]: kept where results are. */
 export const readName = (projection: Projection) => `${projection}.read` as const;

@@ -89,36 +89,41 @@ export function gated(
   activation: ModelConfig["activation"],
 ): Value {
   const { gate, up } = inputs;
-  const { write, slope } = activations[activation];
+  const { write, gateGradient } = activations[activation];
   const activated = graph.value(() => write(graph, gate.name));
   return graph.differentiable(
     () => graph.node("Mul", [activated.name, up.name]),
     (gradient) => {
-      up.addGradient(graph.node("Mul", [gradient, activated.name]));
-      const onActivated = graph.node("Mul", [gradient, up.name]);
-      gate.addGradient(graph.node("Mul", [onActivated, slope(graph, gate.name, activated.name)]));
+      const upGradient = graph.node("Mul", [gradient, activated.name]);
+      up.addGradient(upGradient);
+      const of = { x: gate.name, y: activated.name, up: up.name, gradient, upGradient };
+      gate.addGradient(gateGradient(graph, of));
     },
   );
 }
 
+/** Of y(x) * up, with the gradient by that and by `up`, which is the former times y. */
+type GatedNames = Readonly<Record<"x" | "y" | "up" | "gradient" | "upGradient", string>>;
+
 type Activation = {
   readonly write: (graph: DifferentiableGraph, x: string) => string;
-  readonly slope: (graph: DifferentiableGraph, x: string, y: string) => string;
+  readonly gateGradient: (graph: DifferentiableGraph, of: GatedNames) => string;
 };
 
 const activations = {
-  /** y = x s with s the sigmoid: y' = s + y (1 - s) */
+  /** y = x s with s the sigmoid: y' = s + y (1 - s), so g up y' = up ((g - g y) s + g y) */
   silu: {
     write: (graph, x) => graph.builder.contrib("QuickGelu", [x], { attributes: { alpha: { float: 1 } } })[0]!,
-    slope: (graph, x, y) => {
-      const sigmoid = graph.node("Sigmoid", [x]);
-      return graph.node("Sub", [graph.node("Add", [sigmoid, y]), graph.node("Mul", [y, sigmoid])]);
+    gateGradient: (graph, { x, up, gradient, upGradient }) => {
+      const rest = graph.node("Sub", [gradient, upGradient]);
+      const sigmoid = graph.node("Mul", [rest, graph.node("Sigmoid", [x])]);
+      return graph.node("Mul", [graph.node("Add", [sigmoid, upGradient]), up]);
     },
   },
   /** y = x h with h = (1 + tanh u) / 2, u = c x + d x³: y' = h + 2 x h (1 - h) (c + 3 d x²) */
   "gelu-tanh": {
     write: (graph, x) => graph.builder.contrib("FastGelu", [x])[0]!,
-    slope: (graph, x, y) => {
+    gateGradient: (graph, { x, y, up, gradient }) => {
       const c = Math.sqrt(2 / Math.PI);
       const d = c * 0.044715;
       const times = (one: string, other: string) => graph.node("Mul", [one, other]);
@@ -129,7 +134,8 @@ const activations = {
       const share = plus(times(graph.node("Tanh", [inner]), half), half);
       const innerSlope = plus(graph.constant(2 * c), times(square, graph.constant(6 * d)));
       const rest = graph.node("Sub", [graph.constant(1), share]);
-      return plus(share, times(times(y, rest), innerSlope));
+      const slope = plus(share, times(times(y, rest), innerSlope));
+      return times(times(gradient, up), slope);
     },
   },
 } as const satisfies Record<ModelConfig["activation"], Activation>;

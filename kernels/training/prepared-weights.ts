@@ -1,5 +1,6 @@
 // Reads a base's prepared weights as float32, one layer or one slice of the output head at a time. What is read is what
-// serves. As many layers as the memory for it holds stay, then slices of the head; the others share the memory of one.
+// serves. What is read first stays as long as there is memory for it; other layers share the memory of one, as do slices
+// of the head.
 
 import { closeSync, openSync, read, readSync } from "node:fs";
 import { promisify } from "node:util";
@@ -30,11 +31,10 @@ export class PreparedWeights {
   readonly layout: PreparedLayout;
   readonly finalNorm: Float32Array;
   readonly #file: number;
-  #stayingLayers = 0;
+  #stayingBytes = 0; // that layers and slices of the head may take
   readonly #staying = new Map<number, LayerValues>();
   readonly #shared: Map<LayerWeight, Float32Array>;
   #sharedIndex = -1; // the layer in `#shared`
-  #stayingHeadBytes = 0;
   readonly #stayingHead = new Map<string, HeadSlice>(); // by rows
   #head: HeadSlice = { firstRow: -1, rows: new Float32Array(0) };
   #packed = new Uint8Array(0);
@@ -49,20 +49,26 @@ export class PreparedWeights {
     this.keepWidened(widenedBytes);
   }
 
-  /** Layers beyond what fits are let go. */
+  /** What does not fit any more is let go, the head first. */
   keepWidened(bytes: number): void {
-    const layerBytes = [...this.#shared.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    this.#stayingLayers = Math.min(this.layout.layers.length, Math.floor(bytes / layerBytes));
-    this.#stayingHeadBytes = bytes - this.#stayingLayers * layerBytes;
-    if (sizeOf(this.#stayingHead) > this.#stayingHeadBytes) this.#stayingHead.clear();
-    for (const index of this.#staying.keys()) if (index >= this.#stayingLayers) this.#staying.delete(index);
+    this.#stayingBytes = bytes;
+    if (!this.#hasRoom(0)) this.#stayingHead.clear();
+    for (const index of [...this.#staying.keys()].toReversed()) {
+      if (!this.#hasRoom(0)) this.#staying.delete(index);
+    }
+  }
+
+  #hasRoom(bytes: number): boolean {
+    const layers = [...this.#staying.values()].reduce((sum, values) => sum + layerBytes(values), 0);
+    const head = [...this.#stayingHead.values()].reduce((sum, { rows }) => sum + rows.byteLength, 0);
+    return layers + head + bytes <= this.#stayingBytes;
   }
 
   /** Valid until another layer is asked for, which nobody may before it is there. */
   async layer(index: number): Promise<LayerValues> {
     const staying = this.#staying.get(index);
     if (staying !== undefined) return staying;
-    if (index < this.#stayingLayers) {
+    if (this.#hasRoom(layerBytes(this.#shared))) {
       const values = emptyLayer(this.layout.layers[index]!);
       await this.#readLayer(index, values);
       this.#staying.set(index, values);
@@ -82,7 +88,7 @@ export class PreparedWeights {
     const key = `${firstRow} ${size}`;
     const staying = this.#stayingHead.get(key);
     if (staying !== undefined) return staying;
-    if (sizeOf(this.#stayingHead) + 4 * size <= this.#stayingHeadBytes) {
+    if (this.#hasRoom(Float32Array.BYTES_PER_ELEMENT * size)) {
       const slice = { firstRow, rows: new Float32Array(size) };
       await this.#readMatrix(this.layout.head, firstRow, slice.rows);
       this.#stayingHead.set(key, slice);
@@ -171,8 +177,8 @@ export class PreparedWeights {
   }
 }
 
-function sizeOf(slices: ReadonlyMap<string, HeadSlice>): number {
-  return [...slices.values()].reduce((sum, { rows }) => sum + rows.byteLength, 0);
+function layerBytes(values: LayerValues): number {
+  return [...values.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
 
 function emptyLayer(layer: PreparedLayer): Map<LayerWeight, Float32Array> {

@@ -6,6 +6,7 @@ import { type Feeds, Session, type SessionOptions } from "../session.ts";
 import { DifferentiableGraph } from "./differentiable-graph.ts";
 import type { FrozenWeights } from "./frozen-weights.ts";
 import { HostWeights } from "./host-weights.ts";
+import { IntegerRuns } from "./integer-runs.ts";
 import { PreparedWeights } from "./prepared-weights.ts";
 import { WeightMap } from "./sparse-weights.ts";
 import type { TrainingBase, TrainingKernelOptions } from "./training-kernel.ts";
@@ -26,6 +27,8 @@ export type TrainingDevice = {
   readonly openSession: (options: SessionOptions) => Promise<TrainingSession>;
   readonly weights: FrozenWeights;
   readonly headSliceRows: number;
+  /** For passes in int8; null where the device has no such products. */
+  readonly integers: IntegerRuns | null;
   /** Of a pass that begins. */
   readonly adapterPlace: () => AdapterPlace;
   /** Whether memory is worth spending on what would else be recomputed going back. */
@@ -39,16 +42,22 @@ export type OpenTrainingDevice = (base: TrainingBase, options: TrainingKernelOpt
 const hostHeadSliceRows = 4128;
 
 /** The CPU, whose sessions read the weights where they are widened. */
-export const openHostDevice: OpenTrainingDevice = ({ config, layout, dataPath }, { widenedBytes = 0 }) => {
+export const openHostDevice: OpenTrainingDevice = ({ config, layout, dataPath }, options) => {
+  const { threads, widenedBytes = 0 } = options;
   const prepared = new PreparedWeights(layout, dataPath, widenedBytes);
   const weights = new HostWeights(prepared, new WeightMap(adapterTargets(config)));
+  const integers = new IntegerRuns(config, prepared, threads);
   return {
     newGraph: () => new DifferentiableGraph(),
     openSession: Session.open,
     weights,
+    integers,
     headSliceRows: hostHeadSliceRows,
     adapterPlace: () => ({ put: async (feeds) => feeds, release() {} }),
     keepsResults: true,
-    close: () => weights.close(),
+    async close() {
+      await integers.close();
+      await weights.close();
+    },
   };
 };

@@ -6,9 +6,9 @@ import { CotenantError } from "../errors.ts";
 import type { ModelConfig } from "../model-config.ts";
 import { adapterTargets } from "../model-family.ts";
 import type { PreparedLayer, PreparedLayout } from "../prepare/layout.ts";
-import { ActivationPass, buildProductGraph, readMatrices } from "./activation-pass.ts";
+import { ActivationPass, buildProductGraph } from "./activation-pass.ts";
+import { halfModels, keptBytesPerToken } from "./half-models.ts";
 import { LayerFeeds } from "./layer-feeds.ts";
-import { buildBackwardLayer, buildForwardLayer, buildMomentsLayer, keptWidths } from "./layer-graph.ts";
 import { buildLossGraph } from "./loss-graph.ts";
 import { LowRankParameters, type ModuleShape } from "./low-rank-parameters.ts";
 import { buildOuterGraph } from "./outer-graph.ts";
@@ -59,22 +59,17 @@ export class TrainingKernel {
     const problem = untrainable(base);
     if (problem !== null) throw new CotenantError("training_unsupported", problem);
     const device = (options.openDevice ?? openHostDevice)(base, options);
-    const { newGraph, weights } = device;
-    const shape = { config, layer: layout.layers[0]!, newGraph };
+    const { newGraph, weights, integers } = device;
     const models: Record<SessionName, () => Uint8Array> = {
-      forward: () => buildForwardLayer({ ...shape, keep: false }),
-      forwardKeeping: () => buildForwardLayer({ ...shape, keep: true }),
-      backward: () => buildBackwardLayer({ ...shape, keep: false }),
-      backwardKept: () => buildBackwardLayer({ ...shape, keep: true }),
-      backwardFactors: () => buildBackwardLayer({ ...shape, keep: false, factors: true }),
-      backwardKeptFactors: () => buildBackwardLayer({ ...shape, keep: true, factors: true }),
+      ...halfModels({ config, layer: layout.layers[0]!, newGraph }),
       outer: buildOuterGraph,
       loss: () => buildLossGraph(newGraph(), { hiddenSize: config.hiddenSize, mean: true }),
       logprobs: () => buildLossGraph(newGraph(), { hiddenSize: config.hiddenSize, mean: false }),
-      moments: () => buildMomentsLayer({ ...shape, keep: false }, readMatrices),
       product: buildProductGraph,
     };
-    const sessions = new TrainingSessions(models, options.threads, device.openSession);
+    const sessions = new TrainingSessions((name: SessionName) =>
+      device.openSession({ modelPath: models[name](), threads: options.threads }),
+    );
     return new TrainingKernel(device, {
       config,
       embeddings,
@@ -82,7 +77,8 @@ export class TrainingKernel {
       feeds: new LayerFeeds(config),
       places: new WeightMap(adapterTargets(config)),
       sessions,
-      keptBytesPerToken: 4 * [...keptWidths(shape).values()].reduce((sum, width) => sum + width, 0),
+      integers,
+      keptBytesPerToken: keptBytesPerToken({ config, layer: layout.layers[0]! }),
       keptBytes: options.keptBytes ?? 0,
       windowTokens: options.windowTokens ?? defaultWindowTokens,
       headSliceRows: options.headSliceRows ?? device.headSliceRows,
@@ -97,6 +93,9 @@ export class TrainingKernel {
   pass(sequences: readonly TrainingSequence[], adapter: PassAdapter): TrainingPass {
     const { config, windowTokens: ownWindowTokens } = this.#parts;
     const windowTokens = adapter.windowTokens ?? ownWindowTokens;
+    if (adapter.precision === "int8" && this.#parts.integers === null) {
+      throw new CotenantError("training_unsupported", "this device trains in float32 only; ask for that");
+    }
     const layout = new TokenLayout(config, sequences, windowTokens);
     const adapterPlace = this.#device.adapterPlace();
     return new TrainingPass({ ...this.#parts, windowTokens, adapterPlace }, layout, adapter);

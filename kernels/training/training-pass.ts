@@ -1,28 +1,34 @@
 // One batch of sequences forward through the layers, through the output head, and back: a list of units of work, each
-// some tens of milliseconds, between which the caller may do anything else. Layer by layer, and within a layer window
-// by window (backwards: last to first), so that a layer's weights are widened once for all windows.
+// some tens of milliseconds, between which the caller may do anything else. Half a layer (attention, then MLP) at a time,
+// and within it window by window (backwards: last to first), so that weights are widened once for all windows. What
+// follows the last attention is done for scored tokens only: nothing else reads the others.
 //
-// Kept per trained layer: its input, keys and values; the rest is recomputed going back (FlexLLM, arXiv 2402.18789),
-// but for the last layers' linear maps, whose results are kept too as far as the memory for it goes.
+// Kept per trained layer: both halves' inputs, keys and values; the rest is recomputed going back (FlexLLM, arXiv
+// 2402.18789), but for the last layers' linear maps, whose results are kept too as far as the memory for it goes.
 
 import type { Embeddings } from "../embeddings.ts";
 import type { ModelConfig } from "../model-config.ts";
-import { type Feeds, floatTensor, freeOutput } from "../session.ts";
+import { freeOutput } from "../session.ts";
 import type { FrozenWeights } from "./frozen-weights.ts";
+import { type HalfOutputs, type HalfRun, HalfRuns, isIn, type KeyValueRows, type Step } from "./half-runs.ts";
 import { HeadLoss } from "./head-loss.ts";
-import type { LayerFeeds, LayerState } from "./layer-feeds.ts";
-import { keptNames, layerInputs, layerOutputs } from "./layer-names.ts";
+import type { IntegerRuns } from "./integer-runs.ts";
+import type { LayerFeeds } from "./layer-feeds.ts";
+import { type Half, halves, layerOutputs } from "./layer-names.ts";
 import { LayerWeightGradients } from "./layer-weight-gradients.ts";
 import type { TrainedModule } from "./low-rank-parameters.ts";
+import type { Precision } from "./precision.ts";
 import type { SparseDelta, SparseGradient, WeightMap, WeightPlace } from "./sparse-weights.ts";
 import { cut, type TokenLayout, type TokenRange } from "./token-layout.ts";
-import { addTo, joined, type Rows, withRows } from "./token-rows.ts";
-import type { AdapterPlace, TrainingSession } from "./training-device.ts";
+import { addTo, gathered, joined, type Rows, scattered, withRows } from "./token-rows.ts";
+import type { AdapterPlace } from "./training-device.ts";
 import type { TrainingSessions } from "./training-sessions.ts";
 
 export type TrainingUnit = {
   /** update: of the trained values, in JavaScript; probe: a run of the graph that serves */
   readonly kind: "forward" | "loss" | "backward" | "update" | "probe";
+  /** Units of one sort take a time that follows from their tokens; the kind unless given. */
+  readonly sort?: string;
   readonly tokens: number;
   /** To be called once, and to end before the next unit is asked for, or any other unit of the kernel runs. */
   readonly run: () => Promise<void>;
@@ -35,6 +41,7 @@ export type PassParts = {
   readonly feeds: LayerFeeds;
   readonly places: WeightMap;
   readonly sessions: TrainingSessions<SessionName>;
+  readonly integers: IntegerRuns | null; // for passes in int8
   readonly keptBytesPerToken: number; // of a layer
   readonly keptBytes: number; // of one pass, at most
   readonly windowTokens: number;
@@ -51,6 +58,7 @@ export type PassAdapter = {
   readonly train: boolean; // whether backward() will be asked for
   readonly firstTrainedLayer?: number; // backward() stops there; else at the first layer with a module
   readonly windowTokens?: number; // of a unit; else the kernel's
+  readonly precision?: Precision; // float32 unless given
 };
 
 /** What backward() adds to, all of it layer by layer from the last: only layers from the lowest named one are run. */
@@ -64,54 +72,55 @@ export type PassGradients = {
   };
 };
 
-export type SessionName =
-  | "forward"
-  | "forwardKeeping"
-  | "backward"
-  | "backwardKept"
-  | "backwardFactors"
-  | "backwardKeptFactors"
-  | "outer"
-  | "loss"
-  | "logprobs"
-  | "moments"
-  | "product";
+export type SessionName = `${HalfRun} ${Half}` | "outer" | "loss" | "logprobs" | "product";
 
 /** Hidden states, or gradients by them, window by window as they came: [window's tokens, hidden] each. */
 type WindowRows = Rows[];
 
-/** What a trained layer keeps. */
-type KeptState = KeyValueRows & { readonly hidden: WindowRows };
-
-/** Of all tokens. */
-type KeyValueRows = { keys: Rows; values: Rows };
+/** What half a trained layer keeps. */
+type KeptState = { readonly hidden: WindowRows; readonly keyValues: KeyValueRows | null };
 
 export class TrainingPass {
   readonly #parts: OwnParts;
   readonly #layout: TokenLayout;
-  readonly #modules: readonly TrainedModule[];
-  readonly #adapterFeeds = new Map<number, Feeds>(); // by layer
-  readonly #sparse: readonly SparseDelta[];
+  readonly #runs: HalfRuns;
   readonly #train: boolean;
-  readonly #firstKept: number; // layer; none is kept where nothing is trained
-  readonly #firstKeptWhole: number; // layer from which linear maps' results are kept
-  readonly #states = new Map<number, KeptState>();
-  readonly #kept = new Map<string, Feeds>(); // of backward runs, by layer and window
-  #hidden: WindowRows; // forward, the input of the next layer; backward, the gradient there
+  readonly #precision: Precision;
+  readonly #steps: readonly Step[];
+  readonly #firstKept: number; // among the steps; none is kept where nothing is trained
+  readonly #states = new Map<Step, KeptState>();
+  readonly #scoredWindows: readonly TokenRange[]; // of scored tokens
+  #hidden: WindowRows; // forward, the input of the next step; backward, the gradient there
   #loss: HeadLoss | null = null;
 
-  constructor(parts: OwnParts, layout: TokenLayout, { modules, train, firstTrainedLayer }: PassAdapter) {
+  /** @throws RangeError in int8, for an adapter that changes the frozen matrices */
+  constructor(parts: OwnParts, layout: TokenLayout, adapter: PassAdapter) {
+    const { modules, train, firstTrainedLayer, precision = "float32" } = adapter;
     const { layers, hiddenSize } = parts.config;
+    const sparse = modules.filter(isSparse);
+    if (precision === "int8" && sparse.length > 0) {
+      throw new RangeError("an adapter that changes the frozen matrices goes through them in float32");
+    }
     this.#parts = parts;
     this.#layout = layout;
-    this.#sparse = modules.filter(isSparse);
-    this.#modules = modules.filter((module): module is TrainedModule => !isSparse(module));
     this.#train = train;
-    this.#firstKept = train
-      ? (firstTrainedLayer ?? Math.min(layers, ...modules.map(({ layer }) => layer)))
-      : layers;
+    this.#precision = precision;
+    this.#steps = Array.from({ length: layers }, (_, layer) =>
+      halves.map((half) => ({ layer, half })),
+    ).flat();
+    const firstTrainedStep =
+      firstTrainedLayer === undefined ? this.#firstOf(modules) : firstTrainedLayer * halves.length;
+    this.#firstKept = train ? firstTrainedStep : this.#steps.length;
+    this.#scoredWindows = cut(layout.scored.length, parts.windowTokens);
     const layerBytes = layout.tokenIds.length * parts.keptBytesPerToken;
-    this.#firstKeptWhole = Math.max(this.#firstKept, layers - Math.floor(parts.keptBytes / layerBytes));
+    const firstTrained = this.#steps[this.#firstKept]?.layer ?? layers;
+    this.#runs = new HalfRuns(parts, layout, {
+      modules: modules.filter((module): module is TrainedModule => !isSparse(module)),
+      sparse,
+      place: parts.adapterPlace,
+      integers: precision === "int8" ? parts.integers : null,
+      firstKept: Math.max(firstTrained, layers - Math.floor(parts.keptBytes / layerBytes)),
+    });
     this.#hidden = layout.windows.map(({ from, to }) => {
       const rows = new Float32Array((to - from) * hiddenSize);
       parts.embeddings.lookup(layout.tokenIds.slice(from, to), rows);
@@ -130,28 +139,29 @@ export class TrainingPass {
   }
 
   *#forwardUnits(): Generator<TrainingUnit, void> {
-    const { config, weights, windowTokens, headSliceRows } = this.#parts;
-    for (let layer = 0; layer < config.layers; layer++) {
-      const hidden = this.#hidden;
-      const isOneWindow = this.#layout.windows.length === 1;
-      const newRows = () => new Float32Array(isOneWindow ? 0 : this.#layout.tokenIds.length * this.#keyWidth);
-      const state = { hidden, keys: newRows(), values: newRows() };
+    const { config, weights, headSliceRows } = this.#parts;
+    for (const [index, step] of this.#steps.entries()) {
+      if (this.#isLast(step)) this.#hidden = gathered(this.#hidden, this.#readTokens, this.#scoredWindows);
+      const state = { hidden: this.#hidden, keyValues: this.#newKeyValues(step) };
       this.#hidden = [];
-      for (const [index, window] of this.#layout.windows.entries()) {
-        yield unitOf("forward", window, async () => {
-          this.#hidden.push(await this.#forward(layer, index, state));
+      yield* this.#opening(step, "forward");
+      for (const [at, window] of this.#windowsOf(step).entries()) {
+        yield unitOf({ kind: "forward", sort: this.#sortOf("forward", step) }, window, async () => {
+          const inputs = { hidden: state.hidden[at]!, keyValues: state.keyValues };
+          const outputs = await this.#runs.forward(step, window, inputs);
+          this.#takeKeyValues(state.keyValues, window, outputs);
+          this.#hidden.push(outputs[layerOutputs.output]!);
         });
       }
-      if (layer >= this.#firstKept) this.#states.set(layer, state);
-      else for (const data of [...hidden, state.keys, state.values]) freeOutput(data);
+      if (index >= this.#firstKept) this.#states.set(step, state);
+      else for (const data of [...state.hidden, ...Object.values(state.keyValues ?? {})]) freeOutput(data);
     }
     const norm = { weight: weights.finalNorm, epsilon: config.normEpsilon };
     const train = this.#train;
-    const hidden = joined(this.#hidden);
-    const loss = new HeadLoss(this.#layout.scored, { hidden, norm, train });
+    const loss = new HeadLoss(this.#layout.scored, { hidden: joined(this.#hidden), norm, train });
     for (const slice of cut(config.vocabSize, headSliceRows)) {
-      for (const range of cut(this.#layout.scored.length, windowTokens)) {
-        yield unitOf("loss", range, async () => {
+      for (const range of this.#scoredWindows) {
+        yield unitOf({ kind: "loss" }, range, async () => {
           const session = await this.#parts.sessions.get(train ? "loss" : "logprobs");
           const rows = await weights.headRows(slice.from, slice.to - slice.from);
           await loss.addSlice(session, rows, range);
@@ -186,32 +196,38 @@ export class TrainingPass {
   *#backwardUnits(slopes: ArrayLike<number>, gradients: PassGradients): Generator<TrainingUnit, void> {
     if (!this.#train) throw new RangeError("the pass was opened without training");
     const loss = this.#readyLoss();
-    const { config, windowTokens } = this.#parts;
-    const { layers, hiddenSize } = config;
-    const gradient = new Float32Array(this.#layout.tokenIds.length * hiddenSize);
-    for (const range of cut(this.#layout.scored.length, windowTokens)) {
-      yield updateUnit(() => loss.addHiddenGradient(slopes, range, gradient));
+    this.#hidden = [];
+    for (const range of this.#scoredWindows) {
+      yield updateUnit(() => this.#hidden.push(loss.hiddenGradient(slopes, range)));
     }
-    this.#hidden = this.#layout.windows.map(({ from, to }) =>
-      gradient.slice(from * hiddenSize, to * hiddenSize),
-    );
     this.#loss = null;
     const { modules, sparse = [], whole } = gradients;
-    const wanted = [...modules, ...sparse, ...(whole?.places ?? [])].map(({ layer }) => layer);
-    const first = Math.max(this.#firstKept, Math.min(layers, ...wanted));
-    const size = this.#layout.tokenIds.length * this.#keyWidth;
-    const keyValues = { keys: new Float32Array(size), values: new Float32Array(size) };
-    for (let layer = layers - 1; layer >= first; layer--) {
+    const first = Math.max(this.#firstKept, this.#firstOf([...modules, ...sparse, ...(whole?.places ?? [])]));
+    const keyValues = this.#zeroKeyValues();
+    for (const step of this.#steps.slice(first).toReversed()) {
       for (const sums of Object.values(keyValues)) sums.fill(0);
-      const inLayer = ({ layer: own }: { readonly layer: number }) => own === layer;
-      const targets = modules.filter(inLayer);
+      const state = this.#states.get(step)!;
+      const isOwn = (module: WeightPlace) => module.layer === step.layer && isIn(step.half, module);
+      const targets = modules.filter(isOwn);
       const ofWeights = new LayerWeightGradients(this.#parts, {
-        sparse: sparse.filter(inLayer),
-        whole: whole?.places.filter(inLayer) ?? [],
+        sparse: sparse.filter(isOwn),
+        whole: whole?.places.filter(isOwn) ?? [],
       });
-      for (const [index, window] of [...this.#layout.windows.entries()].toReversed()) {
-        yield unitOf("backward", window, async () => {
-          const outputs = await this.#backward(layer, index, { ...keyValues, factors: ofWeights.areWanted });
+      yield* this.#opening(step, "backward");
+      for (const [at, window] of [...this.#windowsOf(step).entries()].toReversed()) {
+        yield unitOf({ kind: "backward", sort: this.#sortOf("backward", step) }, window, async () => {
+          const { [layerOutputs.hiddenGradient]: gradient, ...outputs } = await this.#runs.backward(
+            step,
+            window,
+            {
+              hidden: state.hidden[at]!,
+              keyValues: state.keyValues,
+              gradients: { output: this.#hidden[at]!, keyValues, factors: ofWeights.areWanted },
+            },
+          );
+          for (const rows of [this.#hidden[at]!, state.hidden[at]!]) freeOutput(rows);
+          this.#hidden[at] = gradient!;
+          if (state.keyValues !== null) this.#addKeyValues(keyValues, { step, window, outputs });
           for (const { projection, a, b } of targets) {
             addTo(a, outputs[layerOutputs.aGradient(projection)]!);
             addTo(b, outputs[layerOutputs.bGradient(projection)]!);
@@ -223,8 +239,19 @@ export class TrainingPass {
       for (const [place, gradient] of ofWeights.take()) {
         yield updateUnit(() => whole?.receive(place, gradient));
       }
-      this.#states.delete(layer);
+      this.#states.delete(step);
+      if (this.#isLast(step)) this.#hidden = scattered(this.#hidden, this.#readTokens, this.#layout.windows);
     }
+  }
+
+  /** A unit of its own, where sessions are opened before the first run. */
+  *#opening(step: Step, kind: "forward" | "backward"): Generator<TrainingUnit, void> {
+    const run = this.#runs.opening(step, kind);
+    if (run !== null) yield { kind, sort: `open ${this.#sortOf(kind, step)}`, tokens: 0, run };
+  }
+
+  #sortOf(kind: "forward" | "backward", { half }: Step): string {
+    return `${kind} ${half} ${this.#precision}`;
   }
 
   #readyLoss(): HeadLoss {
@@ -232,77 +259,55 @@ export class TrainingPass {
     return this.#loss;
   }
 
-  /** @returns the layer's output for the window */
-  async #forward(layer: number, index: number, state: KeptState): Promise<Rows> {
-    const window = this.#layout.windows[index]!;
-    const keeps = layer >= this.#firstKeptWhole;
-    const session = await this.#parts.sessions.get(keeps ? "forwardKeeping" : "forward");
-    const outputs = await this.#runLayer(session, layer, await this.#layerFeeds(layer, index, state));
-    if (keeps) this.#kept.set(`${layer} ${window.from}`, keptFeeds(outputs, window.to - window.from));
-    const at = window.from * this.#keyWidth;
-    state.keys = withRows(state.keys, at, outputs[layerOutputs.keys]!);
-    state.values = withRows(state.values, at, outputs[layerOutputs.values]!);
-    return outputs[layerOutputs.output]!;
+  /** Behind its attention only the tokens that the loss reads are of interest. */
+  #isLast(step: Step): boolean {
+    return step === this.#steps.at(-1);
   }
 
-  async #backward(
-    layer: number,
-    index: number,
-    { keys, values, factors }: KeyValueRows & { readonly factors: boolean },
-  ): Promise<Record<string, Float32Array<ArrayBuffer>>> {
-    const window = this.#layout.windows[index]!;
-    const { from, to } = window;
-    const { config, sessions } = this.#parts;
-    const keyWidth = this.#keyWidth;
-    const rows = (data: Float32Array, width: number) =>
-      floatTensor(data.subarray(from * width, to * width), [to - from, width]);
-    const state = this.#states.get(layer)!;
-    const place = `${layer} ${from}`;
-    const kept = this.#kept.get(place);
-    const keyValues = {
-      [layerInputs.kept("keys")]: rows(state.keys, keyWidth),
-      [layerInputs.kept("v")]: rows(state.values, keyWidth),
-    };
-    const session = await sessions.get(backwardSession(kept !== undefined, factors));
-    const { [layerOutputs.hiddenGradient]: gradient, ...outputs } = await this.#runLayer(session, layer, {
-      ...(await this.#layerFeeds(layer, index, state)),
-      ...(kept === undefined ? {} : { ...kept, ...keyValues }),
-      [layerInputs.outputGradient]: floatTensor(this.#hidden[index]!, [to - from, config.hiddenSize]),
-      [layerInputs.keysGradient]: rows(keys, keyWidth),
-      [layerInputs.valuesGradient]: rows(values, keyWidth),
-    });
-    this.#kept.delete(place);
-    for (const { data } of Object.values(kept ?? {})) freeOutput(data as Float32Array<ArrayBuffer>);
-    freeOutput(this.#hidden[index]!);
-    this.#hidden[index] = gradient!;
-    const first = this.#layout.firstSeen(layer, window) * keyWidth;
-    addTo(keys.subarray(first), outputs[layerOutputs.pastKeysGradient]!);
-    addTo(values.subarray(first), outputs[layerOutputs.pastValuesGradient]!);
-    return outputs;
+  #windowsOf(step: Step): readonly TokenRange[] {
+    return this.#isLast(step) ? this.#scoredWindows : this.#layout.windows;
   }
 
-  /** The sparse changes are on the shared weights for this one run: whoever is next finds the base's own. */
-  async #runLayer(session: TrainingSession, layer: number, feeds: Feeds) {
-    const deltas = this.#sparse.filter((delta) => delta.layer === layer);
-    const weights = await this.#parts.weights.layer(layer, deltas);
-    try {
-      return await session.run({ ...weights.feeds, ...feeds });
-    } finally {
-      await weights.restore();
-    }
+  /** Whose hidden states the scored tokens' log-probabilities come from. */
+  get #readTokens(): { readonly tokens: readonly number[]; readonly width: number } {
+    return { tokens: this.#layout.scored.map(({ at }) => at - 1), width: this.#parts.config.hiddenSize };
   }
 
-  async #layerFeeds(layer: number, index: number, { hidden, keys, values }: KeptState): Promise<Feeds> {
-    const { feeds, adapterPlace } = this.#parts;
-    let adapter = this.#adapterFeeds.get(layer);
-    if (adapter === undefined) {
-      const modules = this.#modules.filter((module) => module.layer === layer);
-      adapter = { ...(await adapterPlace.put(feeds.adapter(modules))), ...feeds.ranks(modules) };
-      this.#adapterFeeds.set(layer, adapter);
-    }
-    const state: LayerState = { hidden: hidden[index]!, keys, values };
-    const window = this.#layout.windows[index]!;
-    return { ...adapter, ...feeds.window(layer, window, { layout: this.#layout, state }) };
+  /** The first step with one of the modules. */
+  #firstOf(modules: readonly WeightPlace[]): number {
+    const first = this.#steps.findIndex(({ layer, half }) =>
+      modules.some((module) => module.layer === layer && isIn(half, module)),
+    );
+    return first === -1 ? this.#steps.length : first;
+  }
+
+  /** Where the windows' own are collected, as `withRows` does. */
+  #newKeyValues({ half }: Step): KeyValueRows | null {
+    if (half !== "attention") return null;
+    if (this.#layout.windows.length > 1) return this.#zeroKeyValues();
+    return { keys: new Float32Array(0), values: new Float32Array(0) };
+  }
+
+  #zeroKeyValues(): KeyValueRows {
+    const size = this.#layout.tokenIds.length * this.#keyWidth;
+    return { keys: new Float32Array(size), values: new Float32Array(size) };
+  }
+
+  #takeKeyValues(rows: KeyValueRows | null, { from }: TokenRange, outputs: HalfOutputs): void {
+    if (rows === null) return;
+    const at = from * this.#keyWidth;
+    rows.keys = withRows(rows.keys, at, outputs[layerOutputs.keys]!);
+    rows.values = withRows(rows.values, at, outputs[layerOutputs.values]!);
+  }
+
+  /** Gradients by the keys and values that the window saw of earlier ones. */
+  #addKeyValues(
+    sums: KeyValueRows,
+    { step, window, outputs }: { step: Step; window: TokenRange; outputs: HalfOutputs },
+  ): void {
+    const first = this.#layout.firstSeen(step.layer, window) * this.#keyWidth;
+    addTo(sums.keys.subarray(first), outputs[layerOutputs.pastKeysGradient]!);
+    addTo(sums.values.subarray(first), outputs[layerOutputs.pastValuesGradient]!);
   }
 
   get #keyWidth(): number {
@@ -311,11 +316,11 @@ export class TrainingPass {
 }
 
 function unitOf(
-  kind: TrainingUnit["kind"],
+  of: Pick<TrainingUnit, "kind" | "sort">,
   { from, to }: TokenRange,
   run: () => Promise<void>,
 ): TrainingUnit {
-  return { kind, tokens: to - from, run };
+  return { ...of, tokens: to - from, run };
 }
 
 /** Work on the trained values, in JavaScript. */
@@ -325,19 +330,4 @@ export function updateUnit(run: () => void): TrainingUnit {
 
 function isSparse(module: PassModule): module is SparseDelta {
   return "indices" in module;
-}
-
-function backwardSession(kept: boolean, factors: boolean): SessionName {
-  if (factors) return kept ? "backwardKeptFactors" : "backwardFactors";
-  return kept ? "backwardKept" : "backward";
-}
-
-/** What a forward run kept, for the backward run of the same window. */
-function keptFeeds(outputs: Record<string, Float32Array>, count: number): Feeds {
-  const feeds: Feeds = {};
-  for (const name of keptNames) {
-    const data = outputs[layerOutputs.kept(name)];
-    if (data !== undefined) feeds[layerInputs.kept(name)] = floatTensor(data, [count, data.length / count]);
-  }
-  return feeds;
 }

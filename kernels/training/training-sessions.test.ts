@@ -11,11 +11,7 @@ test("a session that did not open is tried again, and closing does not stumble o
     if (++attempts === 1) throw new Error("no memory just now");
     return session;
   };
-  const sessions = new TrainingSessions(
-    { one: () => new Uint8Array(), two: () => new Uint8Array() },
-    1,
-    open,
-  );
+  const sessions = new TrainingSessions<"one" | "two">(open);
   await assert.rejects(sessions.get("one"), /no memory/);
   await sessions.close();
   assert.equal(await sessions.get("one"), session);

@@ -1,29 +1,24 @@
 // The kernel's sessions by name, each opened when a unit first asks for it: most jobs need a few of them only, and
 // each one holds working memory of its own.
 
-import { Session } from "../session.ts";
-import type { TrainingDevice, TrainingSession } from "./training-device.ts";
+import type { TrainingSession } from "./training-device.ts";
 
 export class TrainingSessions<Name extends string> {
-  readonly #models: Readonly<Record<Name, () => Uint8Array>>;
-  readonly #threads: number;
-  readonly #open: TrainingDevice["openSession"];
+  readonly #open: (name: Name) => Promise<TrainingSession>;
   readonly #opened = new Map<Name, Promise<TrainingSession>>();
 
-  constructor(
-    models: Readonly<Record<Name, () => Uint8Array>>,
-    threads: number,
-    open: TrainingDevice["openSession"] = Session.open,
-  ) {
-    this.#models = models;
-    this.#threads = threads;
+  constructor(open: (name: Name) => Promise<TrainingSession>) {
     this.#open = open;
+  }
+
+  isOpen(name: Name): boolean {
+    return this.#opened.has(name);
   }
 
   get(name: Name): Promise<TrainingSession> {
     const known = this.#opened.get(name);
     if (known !== undefined) return known;
-    const opening = this.#open({ modelPath: this.#models[name](), threads: this.#threads });
+    const opening = this.#open(name);
     this.#opened.set(name, opening);
     opening.catch(() => this.#opened.delete(name)); // whoever asks next tries again
     return opening;

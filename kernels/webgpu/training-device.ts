@@ -32,6 +32,7 @@ export function webgpuTraining(model: TrainedModel, watch: Watch): DeviceTrainin
   const { base } = model;
   return {
     problem: untrainable(base),
+    precisions: ["float32"],
     baseBytes: trainingBaseBytes(base.layout),
     openKernel: () => TrainingKernel.open(base, { threads: 1, openDevice: trainingOn(model, watch) }),
     probes: (kernel) => new KernelProbes(kernel),
@@ -87,6 +88,7 @@ export function trainingOn(
         return { run: (feeds) => run(() => onHost(session, feeds)), close: () => session.close() };
       },
       weights: watched,
+      integers: null,
       headSliceRows: Math.max(1, Math.floor(headSliceBytes / (floatBytes * config.hiddenSize))),
       adapterPlace: () => adapters.open(),
       keepsResults: false, // they would cross the bus twice, and are computed sooner

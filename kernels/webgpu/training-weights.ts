@@ -115,7 +115,7 @@ export class GpuWeights implements Omit<FrozenWeights, "keepWidened"> {
   async close(): Promise<void> {
     await this.#matrices.close();
     await this.#changes.close();
-    this.#host.close();
+    await this.#host.close();
     for (const index of this.#layers.keys()) this.#forgetLayer(index);
     for (const stored of this.#head.values()) disposeRows(stored);
     for (const { places } of [this.#widenedLayer, this.#widenedHead]) {

@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import { projections } from "../../kernels/adapter.ts";
 import { describeCheckpoint } from "../../kernels/base-model.ts";
 import type { Quantization } from "../../scheduler/protocol.ts";
-import { CommandLine, fail } from "../../scripts/command-line.ts";
+import { CommandLine } from "../../scripts/command-line.ts";
 import type { BenchSetting } from "../bench/bench-setting.ts";
 import { machineHeader } from "../load/run-header.ts";
 import { profileEngine } from "./engine-profile.ts";
@@ -36,7 +36,7 @@ const kind = prefillTokens > 0 ? "prefill" : "decode";
 const setting: BenchSetting = {
   model: commandLine.string("model"),
   cache: commandLine.string("cache", join(tmpdir(), "cotenant-bench-cache")),
-  quantize: oneOf<Quantization>("quantize", ["int4", "int8", "none"]),
+  quantize: commandLine.oneOf<Quantization>("quantize", ["int4", "int8", "none"]),
   threads: commandLine.whole("threads", 0),
   rows: kind === "prefill" ? 1 : commandLine.whole("rows", 8),
   adapters: commandLine.whole("adapters", 0),
@@ -45,7 +45,7 @@ const setting: BenchSetting = {
   past: kind === "prefill" ? prefillTokens : commandLine.whole("past", 100),
   steps: commandLine.whole("steps", 24),
 };
-const part = oneOf("part", ["both", "session", "engine"]);
+const part = commandLine.oneOf("part", ["both", "session", "engine"]);
 const jsonFile = commandLine.string("json", "-");
 
 const header = machineHeader();
@@ -67,10 +67,4 @@ if (jsonFile !== "-") {
     jsonFile,
     `${JSON.stringify({ ...header, kind, setting, layers, session, engine }, null, 2)}\n`,
   );
-}
-
-/** The first one unless the flag is given. */
-function oneOf<Choice extends string>(flag: string, choices: readonly Choice[]): Choice {
-  const text = commandLine.string(flag, choices[0]);
-  return choices.find((choice) => choice === text) ?? fail(`--${flag} must be one of ${choices.join(", ")}`);
 }

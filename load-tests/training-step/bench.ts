@@ -4,6 +4,7 @@
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { defaultWindowTokens } from "../../finetuning/largest-window.ts";
+import { precisions } from "../../kernels/training/precision.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { CommandLine, fail } from "../../scripts/command-line.ts";
 import { Side, type StepShape } from "./side.ts";
@@ -18,16 +19,28 @@ const usage = `npm run bench:training -- --model DIR --python PATH [flags]
   --steps N          of each (7)
   --dtype T          there: float32 or bfloat16 (float32)
   --quantization Q   of the base here: none, int8, int4 (none)
+  --precision P      here, of products with the frozen matrices: float32 or int8 (float32)
   --memory-mib N     --training-memory-bytes here, of which a job takes what the server's would (the server's default)
   --window N         tokens of a unit here (the server's default)
   --cache-dir DIR    for the prepared base here (under the system's temporary directory)`;
 
-const names = ["model", "python", "lengths", "rank", "threads", "steps", "dtype", "quantization"];
+const names = [
+  "model",
+  "python",
+  "lengths",
+  "rank",
+  "threads",
+  "steps",
+  "dtype",
+  "quantization",
+  "precision",
+];
 const commandLine = new CommandLine(usage, [...names, "memory-mib", "window", "cache-dir"]);
 const lengths = commandLine.string("lengths", "128,128,128,128").split(",").map(Number);
 if (!lengths.every((length) => Number.isInteger(length) && length > 1))
   fail("--lengths must be whole, over 1");
 const quantization = commandLine.string("quantization", "none");
+const precision = commandLine.oneOf("precision", precisions);
 const shape: StepShape = {
   model: commandLine.string("model"),
   lengths,
@@ -42,6 +55,7 @@ const own = new Side(process.execPath, [tunedMalloc, join(import.meta.dirname, "
   memoryBytes: commandLine.whole("memory-mib", defaultScheduling.trainingMemoryBytes / 2 ** 20) * 2 ** 20,
   windowTokens: commandLine.whole("window", defaultWindowTokens),
   encoding: quantization === "none" ? "float32" : quantization,
+  precision,
   cacheDirectory: commandLine.string("cache-dir", join(tmpdir(), "cotenant-bench-cache")),
 });
 const peft = new Side(commandLine.string("python"), [join(import.meta.dirname, "peft_step.py")], {
@@ -64,7 +78,7 @@ const row = (name: string, { medianMs, peakBytes }: Side, rest = "") =>
 console.log(
   `${cpus()[0]?.model.trim()}, ${shape.threads} threads, load ${loadavg()[0]!.toFixed(1)}, rank ${shape.rank}, lengths ${lengths}`,
 );
-row(`cotenant (${quantization})`, own, `, longest unit ${own.longestUnitMs.toFixed(0)} ms`);
+row(`cotenant (${quantization}, ${precision})`, own, `, longest unit ${own.longestUnitMs.toFixed(0)} ms`);
 const inMebibytes = (name: string) => `${(plan[name]! / 2 ** 20).toFixed(0)} MiB`;
 console.log(
   `  windows of ${plan.windowTokens}; a job takes ${inMebibytes("jobBytes")}, keeps ${inMebibytes("keptBytes")}, has ${inMebibytes("widenedBytes")} for weights that stay widened`,

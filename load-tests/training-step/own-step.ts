@@ -11,15 +11,17 @@ import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { checkSettings } from "../../finetuning/settings.ts";
 import { spareMemory } from "../../finetuning/spare-memory.ts";
 import { trainingMemory } from "../../finetuning/training-memory.ts";
-import { openBaseModel } from "../../kernels/base-model.ts";
+import { prepareBase } from "../../kernels/base-model.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
+import type { Precision } from "../../kernels/training/precision.ts";
 import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
 import { randomStep } from "./random-step.ts";
 import type { StepShape } from "./side.ts";
 
 type OwnShape = StepShape & {
   readonly encoding: MatrixEncoding;
+  readonly precision: Precision;
   readonly cacheDirectory: string;
   readonly memoryBytes: number; // for finetuning
   readonly windowTokens: number; // that are asked for
@@ -27,21 +29,20 @@ type OwnShape = StepShape & {
 
 const shape: OwnShape = JSON.parse(process.argv[2]!);
 const { threads, lengths, rank } = shape;
-const base = await openBaseModel({
+const base = await prepareBase({
   modelDirectory: shape.model,
   cacheDirectory: shape.cacheDirectory,
   encoding: shape.encoding,
   threads,
   onProgress: () => undefined,
 });
-await base.close(); // of the serving session: a training step does not need it
 const targets = adapterTargets(base.config);
 const windowTokens = Math.min(shape.windowTokens, largestWindow(targets));
 const kernel = await TrainingKernel.open(base, { threads, windowTokens });
 const plan = memoryPlan();
 kernel.spend(plan);
 const { layers, vocabSize } = base.config;
-const step = randomStep(kernel, { layers, vocabSize, rank, lengths });
+const step = randomStep(kernel, { layers, vocabSize, rank, lengths, precision: shape.precision });
 
 await step();
 writeFileSync("/proc/self/clear_refs", "5"); // the peak from here on: without loading
@@ -69,6 +70,7 @@ function memoryPlan() {
     batchSize: lengths.length,
     passTokens,
     windowTokens,
+    precision: shape.precision,
     maxGradientNorm: 1,
     maxSkippedSteps: 1,
     checkpointSteps: 1,

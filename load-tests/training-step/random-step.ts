@@ -3,6 +3,7 @@
 
 import { randomAt } from "../../kernels/sampling/random.ts";
 import { onEveryProjection } from "../../kernels/training/low-rank-parameters.ts";
+import type { Precision } from "../../kernels/training/precision.ts";
 import type { TrainingKernel } from "../../kernels/training/training-kernel.ts";
 import type { TrainingUnit } from "../../kernels/training/training-pass.ts";
 
@@ -11,12 +12,13 @@ export type RandomStep = {
   readonly vocabSize: number;
   readonly rank: number;
   readonly lengths: readonly number[]; // of the sequences
+  readonly precision?: Precision; // float32 unless given
 };
 
 /** @returns runs the step, forward and backward, and tells the milliseconds of its units */
 export function randomStep(
   kernel: TrainingKernel,
-  { layers, vocabSize, rank, lengths }: RandomStep,
+  { layers, vocabSize, rank, lengths, precision = "float32" }: RandomStep,
 ): () => Promise<number[]> {
   const shapes = onEveryProjection(layers, { rank, scale: 1 });
   const parameters = kernel.parameters(shapes);
@@ -31,7 +33,7 @@ export function randomStep(
     scored: Array.from({ length: length - Math.floor(length / 2) }, (_, at) => Math.floor(length / 2) + at),
   }));
   return async () => {
-    const pass = kernel.pass(sequences, { modules: parameters.modules, train: true });
+    const pass = kernel.pass(sequences, { modules: parameters.modules, train: true, precision });
     const unitMs: number[] = [];
     const runAll = async (units: Iterable<TrainingUnit>) => {
       for (const unit of units) {

@@ -5,6 +5,7 @@ import { type OptimizerName, optimizers } from "../../finetuning/optimizers/inde
 import type { OptimizerKind } from "../../finetuning/optimizers/optimizer.ts";
 import { type ScheduleName, schedules } from "../../finetuning/schedules/index.ts";
 import { namesOf, type SettingsTable } from "../../finetuning/settings.ts";
+import { precisions } from "../../kernels/training/precision.ts";
 
 const optimizerSettings = [
   ...new Set(Object.values<OptimizerKind>(optimizers).flatMap(({ defaults }) => Object.keys(defaults))),
@@ -117,6 +118,12 @@ export const hyperparameters = {
     min: 16,
     max: 1024,
     help: "Of a unit of work: fewer disturb running requests less",
+  },
+  precision: {
+    kind: "choice",
+    default: "float32",
+    choices: precisions,
+    help: "Of products with the base's matrices: int8 is faster, and rounds what is multiplied to 8 bits",
   },
 } as const satisfies SettingsTable;
 

@@ -16,6 +16,7 @@ export const fixtureSpec: TrainingSpec = {
   batchSize: 1,
   passTokens: 64,
   windowTokens: 32,
+  precision: "float32",
   maxGradientNorm: 1,
   maxSkippedSteps: 3,
   checkpointSteps: 2,

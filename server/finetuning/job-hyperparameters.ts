@@ -43,10 +43,11 @@ export function checkHyperparameters(
 
 /** Hyperparameters without effect, and why. */
 function idleIn(name: MethodName, objective: ObjectiveName): Partial<Record<keyof Hyperparameters, string>> {
-  const { backward }: Method = methods[name];
+  const { backward, precisions }: Method = methods[name];
   const noOptimizer = `${name} has no gradients and no optimizer`;
   return {
     ...(!backward && { optimizer: noOptimizer, optimizer_settings: noOptimizer }),
+    ...(precisions.length === 1 && { precision: `${name} computes in ${precisions[0]} alone` }),
     ...(objective === "dpo"
       ? { train_on_prompt: "both sides of a preference have the same prompt, so it is never learned" }
       : { beta: "it belongs to the method dpo" }),
@@ -154,6 +155,7 @@ export function specOf(asked: Asked, examples: number): Resolved {
     batchSize,
     passTokens: all.pass_tokens,
     windowTokens: all.window_tokens,
+    precision: all.precision,
     maxGradientNorm: all.max_gradient_norm,
     maxSkippedSteps: all.max_skipped_steps,
     checkpointSteps: given.checkpoint_steps ?? autoCheckpointSteps(steps),
@@ -177,6 +179,7 @@ export function specOf(asked: Asked, examples: number): Resolved {
       checkpoint_steps: spec.checkpointSteps,
       pass_tokens: spec.passTokens,
       window_tokens: spec.windowTokens,
+      precision: spec.precision,
     },
   };
 }

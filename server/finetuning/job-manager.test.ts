@@ -77,6 +77,27 @@ test("an engine's death costs the steps since the last checkpoint, and its third
   assert.deepEqual(dying.starts, [0, 2, 2]);
 });
 
+test("an interruption is told once, however often the job finds the engine still starting", async (context) => {
+  const trained = new FixtureEngine(6, (step) =>
+    step === 3 && starts === 1 ? new EngineRestartingError(1) : null,
+  );
+  let starts = 0;
+  const engine = {
+    async *train(...args: Parameters<FixtureEngine["train"]>) {
+      starts++;
+      if (starts === 2 || starts === 3) throw new EngineRestartingError(1);
+      yield* trained.train(...args);
+    },
+  };
+  const scene = await openScene(context, folder(context), engine as unknown as FixtureEngine);
+  await scene.manager.create(fixtureJob());
+  assert.equal((await scene.until(isOver)).status, "succeeded");
+  await scene.manager.close(1000);
+  assertWhole(scene);
+  assert.equal(starts, 4);
+  assert.equal(scene.messages().filter((message) => message.startsWith("Interrupted")).length, 1);
+});
+
 test("engines that die before a job has begun count too, also over servers, and the third pauses the job", async (context) => {
   const directory = folder(context);
   const isPaused = ({ status }: JobRecord) => status === "paused";

@@ -24,3 +24,14 @@ test("a base that cannot be trained on is refused before anything is read", asyn
     param: "model",
   });
 });
+
+test("a precision that the base's device does not train in is refused by its field", async () => {
+  const model = { untrainable: null, device: "webgpu", trainingPrecisions: ["float32"] };
+  const surroundings = { baseName: "tiny", model } as unknown as JobSurroundings;
+  const inIntegers = { ...request, hyperparameters: { precision: "int8" } };
+  await assert.rejects(jobOf(inIntegers, surroundings), {
+    code: "training_settings_invalid",
+    message: "the base is on webgpu, which trains in float32 alone; leave it out",
+    param: "hyperparameters.precision",
+  });
+});

@@ -48,8 +48,9 @@ export async function jobOf(request: JobRequest, surroundings: JobSurroundings):
   const { sources, tenant, signal, model } = surroundings;
   if (model.untrainable !== null) throw new RequestError("training_unsupported", model.untrainable, "model");
   const parent = parentOf(request.model, surroundings);
-  const sizeBytes = checkFiles(request, surroundings);
   const asked = askedOf(request);
+  checkPrecision(asked, model);
+  const sizeBytes = checkFiles(request, surroundings);
   const draft = draftOf(request, { asked, parent }, surroundings);
   const isSmall = sizeBytes <= validatedAtOnceBytes;
   const checked = async (giveWay: GiveWay): Promise<JobRecord> => {
@@ -111,6 +112,16 @@ function draftOf(
 
 function queuedBy(plan: JobPlan) {
   return { status: "queued", plan } as const;
+}
+
+/** Throws RequestError for one that the device has not. */
+function checkPrecision(
+  { hyperparameters: { precision }, path }: Asked,
+  { trainingPrecisions, device }: PlanParts["model"],
+): void {
+  if (precision === undefined || trainingPrecisions.includes(precision)) return;
+  const problem = `the base is on ${device}, which trains in ${trainingPrecisions.join(" and ")} alone; leave it out`;
+  throw new RequestError("training_settings_invalid", problem, `${path}.precision`);
 }
 
 /** What even the shortest examples would take. Throws RequestErrors, also where the parent cannot be continued. */

@@ -49,6 +49,7 @@ export class JobRun {
   #isInEngine = false; // so that its death may be the job's doing
   #endTurn = () => {}; // as the suspect
   #interruptions = 0; // since the last checkpoint
+  #told: string | null = null; // of what keeps the job from the engine
 
   constructor(id: string, options: JobRunOptions) {
     this.id = id;
@@ -141,6 +142,7 @@ export class JobRun {
     switch (event.type) {
       case "preparing":
         this.#isInEngine = true;
+        this.#told = null;
         return;
       case "started":
         return recorder.started(event, from?.step ?? 0);
@@ -190,7 +192,10 @@ export class JobRun {
       if (engineDeaths >= mostDeaths) return this.#pauseJob(deadlyProblem);
       this.#options.store.save({ ...this.#job, engineDeaths });
     }
-    this.#warn(`Interrupted, and goes on from the last checkpoint: ${problem.message}`);
+    if (problem.message !== this.#told) {
+      this.#warn(`Interrupted, and goes on from the last checkpoint: ${problem.message}`);
+    }
+    this.#told = problem.message;
     const ownMs = Math.min(longestWaitMs, retryMs * 2 ** this.#interruptions++);
     const waitMs = Math.max(ownMs, retryAfterMs);
     await delay(waitMs, undefined, { signal: this.#waking.signal }).catch(() => {});

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { test } from "node:test";
+import { projections as allProjections, type Projection } from "../../kernels/adapter.ts";
 import { openSafetensors } from "../../kernels/checkpoint/safetensors.ts";
 import { adapterTargets } from "../../kernels/model-family.ts";
 import type { SparseDelta, WeightPlace } from "../../kernels/training/sparse-weights.ts";
@@ -76,26 +77,60 @@ for (const name of readdirSync(weightsDirectory).map((file) => basename(file, ".
   });
 }
 
-test("backward runs the layers from the lowest wanted one, and none where nothing is wanted", async () => {
+test("backward runs halves of layers from the lowest wanted one, and none where nothing is wanted", async () => {
   const name = "gemma3";
   const base = await openTrainingBase(join(checkpoints, name), cacheDirectory, "float32");
   const targets = adapterTargets(base.config);
   const golden = goldenGradients(name, targets);
   const kernel = await TrainingKernel.open(base, { threads: 1, windowTokens: 8 });
   const { modules } = golden.parameters;
-  const gradientsFrom = async (first: number) => {
-    const ofModules = kernel.parameters(modules.filter(({ layer }) => layer >= first));
+  const gradientsFrom = async (first: number, projections: readonly Projection[] = allProjections) => {
+    const isWanted = ({ layer, projection }: WeightPlace) =>
+      layer > first || (layer === first && projections.includes(projection));
+    const ofModules = kernel.parameters(modules.filter(isWanted));
     const units = { backward: 0 };
     await run(kernel, golden, { modules, gradients: ofModules, units });
     return { ofModules, units: units.backward };
   };
-  const windows = Math.ceil(golden.tokenIds.length / 8);
+  const windowsOf = (tokens: number) => Math.ceil(tokens / 8);
+  const windows = windowsOf(golden.tokenIds.length);
+  const lastWindows = windowsOf(golden.weights.filter((weight) => weight > 0).length); // of scored tokens alone
+  assert.ok(lastWindows < windows);
   const all = await gradientsFrom(0);
-  assert.equal(all.units, windows * targets.layers);
+  assert.equal(all.units, windows * (2 * targets.layers - 1) + lastWindows);
   const top = await gradientsFrom(targets.layers - 1);
-  assert.equal(top.units, windows);
-  assert.deepEqual(top.ofModules.flat, all.ofModules.flat.subarray(-top.ofModules.flat.length));
+  assert.equal(top.units, windows + lastWindows);
+  const topMlp = await gradientsFrom(targets.layers - 1, ["gate", "up", "down"]);
+  assert.equal(topMlp.units, lastWindows);
+  for (const { ofModules } of [top, topMlp]) {
+    assert.ok(ofModules.flat.length > 0);
+    assert.deepEqual(ofModules.flat, all.ofModules.flat.subarray(-ofModules.flat.length));
+  }
   assert.equal((await gradientsFrom(targets.layers)).units, 0);
+  await kernel.close();
+});
+
+test("gradients by matrices that nothing has changed yet, from the layer that is named", async () => {
+  const name = "qwen3";
+  const base = await openTrainingBase(join(checkpoints, name), cacheDirectory, "float32");
+  const golden = goldenGradients(name, adapterTargets(base.config));
+  const kernel = await TrainingKernel.open(base, { threads: 1 });
+  const place = { layer: 0, projection: "q" } as const;
+  const gradientWith = async (modules: readonly PassModule[], firstTrainedLayer?: number) => {
+    let gradient = new Float32Array(0);
+    const whole = {
+      places: [place],
+      receive: (_: WeightPlace, all: Float32Array) => (gradient = all.slice()),
+    };
+    const first = firstTrainedLayer === undefined ? {} : { firstTrainedLayer };
+    await run(kernel, golden, { modules, gradients: { modules: [], whole }, ...first });
+    return gradient;
+  };
+  const nothing = { ...place, indices: Uint32Array.of(0), values: Float32Array.of(0) };
+  const expected = await gradientWith([nothing]);
+  assert.ok(expected.some((value) => value !== 0));
+  assert.deepEqual(await gradientWith([], 0), expected);
+  assert.equal((await gradientWith([])).length, 0, "nothing is trained");
   await kernel.close();
 });
 
@@ -141,6 +176,7 @@ type RunOptions = {
   readonly modules: readonly PassModule[];
   readonly gradients: PassGradients | null;
   readonly units?: { backward: number };
+  readonly firstTrainedLayer?: number;
 };
 
 /** @returns the loss */
@@ -154,12 +190,17 @@ async function run(kernel: TrainingKernel, golden: GoldenGradients, options: Run
   }
 }
 
-function* unitsOf(kernel: TrainingKernel, golden: GoldenGradients, { modules, gradients }: RunOptions) {
+function* unitsOf(
+  kernel: TrainingKernel,
+  golden: GoldenGradients,
+  { modules, gradients, firstTrainedLayer }: RunOptions,
+) {
   const { tokenIds } = golden;
   const scored = golden.weights.flatMap((weight, at) => (weight > 0 ? [at] : []));
   const weights = scored.map((at) => golden.weights[at]!);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
-  const pass = kernel.pass([{ tokenIds, scored }], { modules, train: gradients !== null });
+  const first = firstTrainedLayer === undefined ? {} : { firstTrainedLayer };
+  const pass = kernel.pass([{ tokenIds, scored }], { modules, train: gradients !== null, ...first });
   yield* pass.forward();
   const loss = pass.logprobs().reduce((sum, logprob, at) => sum - (logprob * weights[at]!) / total, 0);
   if (gradients !== null) {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { LowRankParameters } from "../../kernels/training/low-rank-parameters.ts";
+import type { Precision } from "../../kernels/training/precision.ts";
 import type { TrainingKernel } from "../../kernels/training/training-kernel.ts";
 import type { GoldenGradients } from "./golden-gradients.ts";
 
@@ -10,14 +11,15 @@ export type Weighted = Pick<GoldenGradients, "tokenIds" | "weights">;
 /** The mean by weight of the negative log-probabilities, over all sequences. */
 export async function weightedLoss(
   kernel: TrainingKernel,
-  { parameters }: GoldenGradients,
+  { parameters }: Pick<GoldenGradients, "parameters">,
   sequences: readonly Weighted[],
+  precision: Precision = "float32",
 ): Promise<{ loss: number; gradients: LowRankParameters }> {
   const gradients = kernel.parameters(parameters.modules);
   const scoredOf = ({ weights }: Weighted) => weights.flatMap((weight, at) => (weight > 0 ? [at] : []));
   const pass = kernel.pass(
     sequences.map((sequence) => ({ tokenIds: sequence.tokenIds, scored: scoredOf(sequence) })),
-    { modules: parameters.modules, train: true },
+    { modules: parameters.modules, train: true, precision },
   );
   for (const unit of pass.forward()) await unit.run();
   const weights = sequences.flatMap(({ weights }) => weights.filter((weight) => weight > 0));

@@ -82,6 +82,7 @@ test("the engine says what training takes of the device", () => {
   assert.equal(engines.cpu.model.trainingBaseBytes, 0);
   assert.ok(engines.webgpu.model.trainingBaseBytes > 0);
   assert.equal(engines.webgpu.model.untrainable, null);
+  assert.deepEqual(engines.webgpu.model.trainingPrecisions, ["float32"]);
 });
 
 for (const method of Object.keys(methods) as MethodName[]) {
