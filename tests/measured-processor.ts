@@ -1,8 +1,5 @@
 // Where a row's bits were measured not to depend on its batch (docs/quantization.md): there tests demand it.
 
-import { existsSync, readFileSync } from "node:fs";
+import { processorHas } from "../kernels/cpu/processor.ts";
 
-const cpuInfo = "/proc/cpuinfo";
-
-export const isMeasuredProcessor =
-  existsSync(cpuInfo) && readFileSync(cpuInfo, "utf8").includes("avx512_vnni");
+export const isMeasuredProcessor = processorHas("avx512_vnni");

@@ -3,9 +3,9 @@
 // tests/batch-invariance.test.ts: to the bit on the processor that was measured.
 
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { goldenCase, openGolden, temporaryCache } from "../../tests/golden/golden-case.ts";
+import { isMeasuredProcessor } from "../../tests/measured-processor.ts";
 import type { BaseModel } from "../base-model.ts";
 import { KvMemoryError } from "../errors.ts";
 import { adapterTargets } from "../model-family.ts";
@@ -16,9 +16,7 @@ import { CpuRunner } from "./cpu-runner.ts";
 
 type Request = { readonly id: string; readonly adapter: string | null; readonly tokenIds: readonly number[] };
 
-const cpuInfo = "/proc/cpuinfo";
-const isMeasured = existsSync(cpuInfo) && readFileSync(cpuInfo, "utf8").includes("avx512_vnni");
-const tolerance = isMeasured ? 0 : 1e-3;
+const tolerance = isMeasuredProcessor ? 0 : 1e-3;
 const cacheDirectory = temporaryCache();
 const tokens = (seed: number, length: number) =>
   Array.from({ length }, (_, index) => 4 + ((seed * 31 + index * (7 + seed)) % 120));

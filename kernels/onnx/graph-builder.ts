@@ -4,7 +4,7 @@
 import { MessageWriter } from "./protobuf.ts";
 
 /** Element types by their TensorProto.DataType number. */
-export const elementTypes = { float32: 1, uint8: 2, int32: 6, int64: 7, float16: 10 } as const;
+export const elementTypes = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, float16: 10 } as const;
 export type ElementType = keyof typeof elementTypes;
 
 /** A dimension is a number, or the name of a dynamic one. */
@@ -67,11 +67,18 @@ export class GraphBuilder {
 
   /** A constant number. */
   float(value: number): string {
-    const name = `float[${value}]`;
+    return this.#scalar(`float[${value}]`, "float32", new Uint8Array(Float32Array.of(value).buffer));
+  }
+
+  /** A constant of 0 to 255. */
+  byte(value: number): string {
+    return this.#scalar(`byte[${value}]`, "uint8", Uint8Array.of(value));
+  }
+
+  #scalar(name: string, type: ElementType, data: Uint8Array): string {
     if (this.#constants.has(name)) return name;
     this.#constants.set(name, name);
-    const data = new Uint8Array(Float32Array.of(value).buffer);
-    this.#initializers.push(tensorProto(name, "float32", []).bytes(9, data));
+    this.#initializers.push(tensorProto(name, type, []).bytes(9, data));
     return name;
   }
 

@@ -1,19 +1,58 @@
-// 8-bit codes of a matrix in blocks, each with the scale that its largest value needs: for products in training, where
-// all matrices are coded when they are first needed. The base that serves has better codes, found in more time
-// (kernels/prepare/quantize-blocks.ts), in the same layout.
+// Codes of a matrix in blocks, each with the scale that its largest value needs, and the product with them, which rounds
+// what is multiplied in the same blocks. For training all matrices are coded when they are first needed, in 8 bits; the
+// base that serves has better codes of the same layout, found in more time (kernels/prepare/quantize-blocks.ts).
 
 import { blockSize, blocksPerRow } from "../prepare/quantize-blocks.ts";
-import type { IntegerMatrix } from "./integer-graph.ts";
-
-type Shape = { readonly rows: number; readonly columns: number };
+import type { QuantizedRows } from "./dequantize-rows.ts";
+import {
+  type IntegerCoding,
+  type IntegerMatrix,
+  inverseScale,
+  largestLevel,
+  type MatrixShape,
+  type ProductGraph,
+} from "./integer-coding.ts";
 
 const zeroCode = 128;
-const largestLevel = 127;
+/** `MatMulNBits` rounds what it multiplies, too. */
+const integerAccuracyLevel = 4;
 /** Columns that are turned together, so that what is read and what is written stays in the cache. */
 const tileColumns = 64;
 
-/** @param weights [rows, columns] */
-export function codeRows(weights: Float32Array, { rows, columns }: Shape): IntegerMatrix {
+export const blockCoding: IntegerCoding = {
+  rows: codeRows,
+  columns: codeColumns,
+  served: (stored, shape) => new BlockMatrix({ ...stored, packed: stored.packed.slice() }, shape),
+};
+
+export class BlockMatrix implements IntegerMatrix {
+  readonly stored: QuantizedRows;
+  readonly #shape: MatrixShape;
+
+  constructor(stored: QuantizedRows, shape: MatrixShape) {
+    this.stored = stored;
+    this.#shape = shape;
+  }
+
+  product(graph: ProductGraph, x: string, name: string, bias: string | null): string {
+    const { rows, columns } = this.#shape;
+    const { packed, scales, bits } = this.stored;
+    const blocks = blocksPerRow(columns);
+    const codes = graph.constantTensor(name, "uint8", [rows, blocks, (blockSize * bits) / 8], packed);
+    const scale = graph.constantTensor(`${name}.scales`, "float32", [rows * blocks], scales);
+    const inputs = bias === null ? [x, codes, scale] : [x, codes, scale, "", "", bias];
+    const attributes = {
+      K: columns,
+      N: rows,
+      bits,
+      block_size: blockSize,
+      accuracy_level: integerAccuracyLevel,
+    };
+    return graph.builder.contrib("MatMulNBits", inputs, { attributes })[0]!;
+  }
+}
+
+function codeRows(weights: Float32Array, { rows, columns }: MatrixShape): BlockMatrix {
   const blocks = blocksPerRow(columns);
   const packed = new Uint8Array(rows * blocks * blockSize).fill(zeroCode);
   const scales = new Float32Array(rows * blocks);
@@ -28,14 +67,10 @@ export function codeRows(weights: Float32Array, { rows, columns }: Shape): Integ
     const at = block * blockSize;
     for (let i = 0; i < width; i++) packed[at + i] = Math.round(weights[from + i]! * inverse) + zeroCode;
   }
-  return { rows, columns, packed, scales, bits: 8 };
+  return new BlockMatrix({ packed, scales, bits: 8 }, { rows, columns });
 }
 
-/**
- * The same of the transposed matrix, [columns, rows].
- * @param weights [rows, columns]
- */
-export function codeColumns(weights: Float32Array, { rows, columns }: Shape): IntegerMatrix {
+function codeColumns(weights: Float32Array, { rows, columns }: MatrixShape): BlockMatrix {
   const blocks = blocksPerRow(rows);
   const packed = new Uint8Array(columns * blocks * blockSize).fill(zeroCode);
   const scales = new Float32Array(columns * blocks);
@@ -64,10 +99,5 @@ export function codeColumns(weights: Float32Array, { rows, columns }: Shape): In
       }
     }
   }
-  return { rows: columns, columns: rows, packed, scales, bits: 8 };
-}
-
-/** Zero where all values are. */
-function inverseScale(largest: number): number {
-  return largest === 0 ? 0 : largestLevel / largest;
+  return new BlockMatrix({ packed, scales, bits: 8 }, { rows: columns, columns: rows });
 }

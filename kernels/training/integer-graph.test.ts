@@ -4,10 +4,13 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { test } from "node:test";
+import { processorHas } from "../cpu/processor.ts";
 import { randomAt } from "../sampling/random.ts";
 import { floatTensor, Session } from "../session.ts";
-import { codeColumns, codeRows } from "./integer-blocks.ts";
+import { blockCoding } from "./integer-blocks.ts";
+import type { IntegerCoding } from "./integer-coding.ts";
 import { IntegerGraph } from "./integer-graph.ts";
+import { rowCoding } from "./integer-rows.ts";
 import { ModelWeights } from "./model-weights.ts";
 
 /** Rounding of both factors to eight bits; of one to seven gives more. */
@@ -22,13 +25,22 @@ const weights = draw(out * width, 1);
 const bias = draw(out, 2);
 const x = draw(tokens * width, 3);
 const gradient = draw(tokens * out, 4);
+x.fill(0, 3 * width, 4 * width); // a token's row of zeros, as gradients of masked tokens are
 
-test("forward with a bias, and the gradient by what is multiplied", async () => {
+for (const [name, coding] of Object.entries({ blocks: blockCoding, rows: rowCoding })) {
+  const skip = coding === rowCoding && !processorHas("vnni") && "without VNNI or AMX its sums overflow";
+  test(`${name}: forward with a bias, and the gradient by what is multiplied`, { skip }, () =>
+    compare(coding),
+  );
+}
+
+async function compare(coding: IntegerCoding): Promise<void> {
   const file = new ModelWeights();
+  const shape = { rows: out, columns: width };
   const frozen = {
     vector: () => bias.slice(),
-    matrix: () => codeRows(weights, { rows: out, columns: width }),
-    transposed: () => codeColumns(weights, { rows: out, columns: width }),
+    matrix: () => coding.rows(weights, shape),
+    transposed: () => coding.columns(weights, shape),
   };
   const graph = new IntegerGraph(frozen, file);
   const { builder } = graph;
@@ -58,7 +70,7 @@ test("forward with a bias, and the gradient by what is multiplied", async () => 
     dot(out, (row) => gradient[token * out + row]! * weights[row * width + column]!);
   assertClose(outputs[y.name]!, expectedY, out);
   assertClose(outputs[xGradient]!, expectedGradient, width);
-});
+}
 
 function dot(length: number, product: (index: number) => number): number {
   return Array.from({ length }, (_, index) => product(index)).reduce((sum, one) => sum + one, 0);

@@ -4,8 +4,10 @@
 
 import type { ModelConfig } from "../model-config.ts";
 import { type Feeds, freeOutput, Session } from "../session.ts";
+import { fastestCoding } from "./fastest-coding.ts";
 import { halfModels } from "./half-models.ts";
 import { type HalfOutputs, type HalfRun, keptFeeds, type Step } from "./half-runs.ts";
+import type { IntegerCoding } from "./integer-coding.ts";
 import { IntegerGraph } from "./integer-graph.ts";
 import { IntegerWeights } from "./integer-weights.ts";
 import { type Half, halves, keptNames, layerInputs, layerOutputs } from "./layer-names.ts";
@@ -21,12 +23,19 @@ const keptOutputs: ReadonlySet<string> = new Set(keptNames.map(layerOutputs.kept
 export class IntegerRuns {
   readonly #sessions: readonly TrainingSessions<`${HalfRun} ${Half}`>[]; // by layer
 
-  constructor(config: ModelConfig, prepared: PreparedWeights, threads: number) {
+  constructor(
+    config: ModelConfig,
+    prepared: PreparedWeights,
+    {
+      threads,
+      coding = fastestCoding(),
+    }: { readonly threads: number; readonly coding?: IntegerCoding | undefined },
+  ) {
     const { layers } = prepared.layout;
     const sessions = layers.length * halves.length * Object.keys(graphs).length;
     const ownThreads = Math.min(threads, 1 + Math.floor(mostThreads / sessions));
     this.#sessions = layers.map((layer) => {
-      const weights = new IntegerWeights(prepared, layer);
+      const weights = new IntegerWeights(prepared, layer, coding);
       return new TrainingSessions(async (name) => {
         const file = new ModelWeights();
         const models = halfModels({ config, layer, newGraph: () => new IntegerGraph(weights, file) });

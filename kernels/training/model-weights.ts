@@ -19,7 +19,7 @@ export class ModelWeights {
    * @param values are no longer the caller's
    * @returns where they will lie in the file
    */
-  add(values: Float32Array | Uint8Array): ExternalRange {
+  add(values: Float32Array | Uint8Array | Int8Array): ExternalRange {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     const padding = new Uint8Array(-this.#length & (alignment - 1));
     const offset = this.#length + padding.length;

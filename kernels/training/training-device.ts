@@ -6,6 +6,7 @@ import { type Feeds, Session, type SessionOptions } from "../session.ts";
 import { DifferentiableGraph } from "./differentiable-graph.ts";
 import type { FrozenWeights } from "./frozen-weights.ts";
 import { HostWeights } from "./host-weights.ts";
+import type { IntegerCoding } from "./integer-coding.ts";
 import { IntegerRuns } from "./integer-runs.ts";
 import { PreparedWeights } from "./prepared-weights.ts";
 import { WeightMap } from "./sparse-weights.ts";
@@ -41,12 +42,18 @@ export type OpenTrainingDevice = (base: TrainingBase, options: TrainingKernelOpt
 /** No power of two: logits lie in rows of it, which would then share the same places of the processor's cache. */
 const hostHeadSliceRows = 4128;
 
-/** The CPU, whose sessions read the weights where they are widened. */
-export const openHostDevice: OpenTrainingDevice = ({ config, layout, dataPath }, options) => {
-  const { threads, widenedBytes = 0 } = options;
+/**
+ * The CPU, whose sessions read the weights where they are widened.
+ * @param options.coding of matrices for integer products; the fastest here unless given
+ */
+export function openHostDevice(
+  { config, layout, dataPath }: TrainingBase,
+  options: TrainingKernelOptions & { readonly coding?: IntegerCoding },
+): TrainingDevice {
+  const { threads, widenedBytes = 0, coding } = options;
   const prepared = new PreparedWeights(layout, dataPath, widenedBytes);
   const weights = new HostWeights(prepared, new WeightMap(adapterTargets(config)));
-  const integers = new IntegerRuns(config, prepared, threads);
+  const integers = new IntegerRuns(config, prepared, { threads, coding });
   return {
     newGraph: () => new DifferentiableGraph(),
     openSession: Session.open,
@@ -60,4 +67,4 @@ export const openHostDevice: OpenTrainingDevice = ({ config, layout, dataPath },
       await weights.close();
     },
   };
-};
+}
