@@ -61,7 +61,13 @@ const serverFlags = [
 ];
 
 /** One thing measured, over the rounds. */
-type Sums = { readonly summary: Summary; trained: number; busySeconds: number; seconds: number };
+type Sums = {
+  readonly summary: Summary;
+  units: number;
+  tokens: number;
+  busySeconds: number;
+  seconds: number;
+};
 
 type Host = {
   readonly url: string;
@@ -124,7 +130,7 @@ async function besideJob(host: Host, work: () => Promise<unknown>): Promise<void
     epochs: 1000,
     promptTokens: 64,
     answerTokens: 32,
-    hyperparameters: { batch_size: 4 }, // what is trained is counted by whole steps
+    hyperparameters: { batch_size: 4 },
   });
   try {
     await delay(2000); // the kernel opens, the first step runs
@@ -186,19 +192,26 @@ async function measure(
   clearTimeout(timer);
   after ??= await counters(host, trainer);
   for (const sums of all) {
-    sums.trained += after.trained - before.trained;
+    sums.units += after.units - before.units;
+    sums.tokens += after.tokens - before.tokens;
     sums.busySeconds += after.busySeconds - before.busySeconds;
     sums.seconds += after.atSeconds - before.atSeconds;
   }
   const figures = own.figures();
   console.log(
-    `${name}: ${figures.outputTokensPerSecond.toFixed(0)} tokens/s served, ${((after.trained - before.trained) / (after.atSeconds - before.atSeconds)).toFixed(0)} trained, ${(100 * figures.goodput.share).toFixed(1)}% in time, ttft p99 ${figures.ttftMs.p99.toFixed(0)}, gap p99 ${figures.gapMs.p99.toFixed(0)} ms`,
+    `${name}: ${figures.outputTokensPerSecond.toFixed(0)} tokens/s served, ${((after.units - before.units) / (after.atSeconds - before.atSeconds)).toFixed(1)} units trained, ${(100 * figures.goodput.share).toFixed(1)}% in time, ttft p99 ${figures.ttftMs.p99.toFixed(0)}, gap p99 ${figures.gapMs.p99.toFixed(0)} ms`,
   );
   return figures;
 }
 
 function sumsOf(name: string): Sums {
-  const sums = results.get(name) ?? { summary: new Summary(slo), trained: 0, busySeconds: 0, seconds: 0 };
+  const sums = results.get(name) ?? {
+    summary: new Summary(slo),
+    units: 0,
+    tokens: 0,
+    busySeconds: 0,
+    seconds: 0,
+  };
   results.set(name, sums);
   return sums;
 }
@@ -207,16 +220,16 @@ function report(): void {
   console.log();
   for (const load of loads) {
     const capacity = sumsOf(`capacity ${load}`).summary.figures().outputTokensPerSecond;
-    const solo = trainedPerSecond(sumsOf(`training alone ${load}`));
+    const solo = sumsOf(`training alone ${load}`);
     console.log(
-      `load ${load}: serving alone ${capacity.toFixed(0)} tokens/s, training alone ${solo.toFixed(0)} tokens/s`,
+      `load ${load}: serving alone ${capacity.toFixed(0)} tokens/s, training alone ${(solo.tokens / solo.seconds).toFixed(0)} tokens/s`,
     );
     const alone = results.get(`serving ${load}`)!;
     const busy = alone.busySeconds / alone.seconds;
     for (const kind of withSeparate ? ["both", "apart"] : ["both"]) {
       const sums = results.get(`${kind} ${load}`)!;
       const figures = sums.summary.figures();
-      const training = trainedPerSecond(sums) / solo;
+      const training = unitsPerSecond(sums) / unitsPerSecond(solo);
       const serving = figures.outputTokensPerSecond / capacity;
       const inTime = figures.goodput.share;
       const aloneInTime = alone.summary.figures().goodput.share;
@@ -243,8 +256,9 @@ function failed(why: string): void {
   process.exitCode = 1;
 }
 
-function trainedPerSecond({ trained, seconds: measured }: Sums): number {
-  return trained / measured;
+/** What shares are made of: a unit is hundredths of a second where a step, which tokens are counted by, is seconds. */
+function unitsPerSecond({ units, seconds: measured }: Sums): number {
+  return units / measured;
 }
 
 async function counters(host: Host, trainer: Host) {
@@ -252,7 +266,8 @@ async function counters(host: Host, trainer: Host) {
   const [own, others] = await Promise.all([metricsOf(host), metricsOf(trainer)]);
   return {
     atSeconds,
-    trained: others.sum("cotenant_training_tokens_total")!,
+    units: others.sum("cotenant_training_units_total")!,
+    tokens: others.sum("cotenant_training_tokens_total")!,
     busySeconds: own.sum("cotenant_engine_step_seconds_total")!,
   };
 }

@@ -15,8 +15,9 @@ export type ServerCommand = {
 
 const readyLimitMs = 120_000;
 const stopLimitMs = 20_000;
+const endingSignals = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 
-/** Runs `use` while the server is up; then SIGTERM, and an exit status of 0 is required. */
+/** Runs `use` while the server is up; then SIGTERM, and an exit status of 0 is required. It never outlives this process. */
 export async function withServer(start: ServerCommand, use: (url: string) => Promise<void>): Promise<void> {
   const child = spawn(start.command, start.args, {
     cwd: start.cwd,
@@ -24,6 +25,11 @@ export async function withServer(start: ServerCommand, use: (url: string) => Pro
     stdio: ["ignore", "ignore", "pipe"],
   });
   const exited = once(child, "exit");
+  const endBoth = () => {
+    child.kill("SIGKILL");
+    process.exit(1);
+  };
+  for (const signal of endingSignals) process.once(signal, endBoth);
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     errors += text;
@@ -41,6 +47,7 @@ export async function withServer(start: ServerCommand, use: (url: string) => Pro
     assert.equal(status, 0, `SIGTERM did not end the server cleanly:\n${errors}`);
   } finally {
     child.kill("SIGKILL");
+    for (const signal of endingSignals) process.removeListener(signal, endBoth);
   }
 }
 
