@@ -15,13 +15,13 @@ import { MetricsText } from "./load/metrics-text.ts";
 import { runHeader } from "./load/run-header.ts";
 import { runWorkload } from "./load/run-workload.ts";
 import { calibrate } from "./load/served-models.ts";
-import { type Figures, measuringWindow, Summary } from "./load/summary.ts";
+import { type Figures, Summary } from "./load/summary.ts";
 
 const usage = `npm run co-serving -- --model DIR [flags]
 
   --model DIR        checkpoint of the base
   --loads LIST       of the serving capacity, in percent (25,50,75,100)
-  --seconds N        of each measurement (30)
+  --seconds N        of each measurement, from when answers end as fast as they begin (30)
   --rounds N         (2)
   --rows N           --max-rows of the server (16)
   --prompt N         tokens of a prompt (96)
@@ -40,6 +40,8 @@ const promptTokens = commandLine.whole("prompt", 96);
 const outputTokens = commandLine.whole("output", 48);
 const quantize = commandLine.string("quantize", "int4");
 const slo = { ttftMs: commandLine.whole("ttft", 2000), tpotMs: commandLine.whole("tpot", 200) };
+/** Before that, requests come and none goes: figures would be of fewer than the load has. */
+const longestAnswerMs = outputTokens * slo.tpotMs;
 const withSeparate = commandLine.string("separate", "yes") === "yes";
 const loads = commandLine
   .string("loads", "25,50,75,100")
@@ -68,6 +70,8 @@ type Sums = {
   busySeconds: number;
   seconds: number;
 };
+
+type Counters = Record<"atSeconds" | "units" | "tokens" | "busySeconds", number>;
 
 type Host = {
   readonly url: string;
@@ -156,12 +160,11 @@ async function measure(
 ): Promise<Figures> {
   const name = names.join(", ");
   const all = names.map(sumsOf);
-  const before = await counters(host, trainer);
-  if (arrivals === null) await delay(seconds * 1000);
-  const durationMs = seconds * 1000;
-  const window = measuringWindow(durationMs);
-  let after: Awaited<ReturnType<typeof counters>> | null = null;
-  const timer = setTimeout(() => void counters(host, trainer).then((read) => (after = read)), durationMs);
+  const rampMs = arrivals === null ? 0 : longestAnswerMs;
+  const window = { fromMs: rampMs, toMs: rampMs + seconds * 1000 };
+  const counted = Promise.all(
+    Object.values(window).map((ms) => delay(ms).then(() => counters(host, trainer))),
+  );
   const own = new Summary(slo);
   if (arrivals !== null) {
     const stream = {
@@ -179,7 +182,7 @@ async function measure(
       {
         url: host.url,
         shape: { endpoint: "completions", vllmFields: true, tokensPerWord: host.tokensPerWord },
-        workload: { seed: seed + 1, durationMs, streams: [stream] },
+        workload: { seed: seed + 1, durationMs: window.toMs, streams: [stream] },
         workers: 1,
         drainMs: 60_000,
       },
@@ -189,8 +192,7 @@ async function measure(
     for (const { summary } of all) summary.add(records, window);
     own.add(records, window);
   }
-  clearTimeout(timer);
-  after ??= await counters(host, trainer);
+  const [before, after] = (await counted) as [Counters, Counters];
   for (const sums of all) {
     sums.units += after.units - before.units;
     sums.tokens += after.tokens - before.tokens;
@@ -261,7 +263,7 @@ function unitsPerSecond({ units, seconds: measured }: Sums): number {
   return units / measured;
 }
 
-async function counters(host: Host, trainer: Host) {
+async function counters(host: Host, trainer: Host): Promise<Counters> {
   const atSeconds = performance.now() / 1000;
   const [own, others] = await Promise.all([metricsOf(host), metricsOf(trainer)]);
   return {

@@ -12,7 +12,7 @@ test("nothing is known of a kind before its first unit, and its longest one is t
   assert.equal(latency.error, null);
 });
 
-test("nearly all units end within the bound, though some kinds' times scatter more than others'", () => {
+test("nine of ten units end within the bound, though some kinds' times scatter more than others'", () => {
   const latency = new UnitLatency();
   let draws = 0;
   const random = () => randomAt(7, draws++);
@@ -38,7 +38,18 @@ test("nearly all units end within the bound, though some kinds' times scatter mo
     }
   }
   for (const kind of kinds) {
-    assert.ok(within[kind] / rounds >= 0.94, `${kind}: ${within[kind]} of ${rounds}`);
+    assert.ok(within[kind] / rounds >= 0.87, `${kind}: ${within[kind]} of ${rounds}`);
     assert.ok(bounds[kind] <= 2.2, `${kind}: bounds are ${bounds[kind]} times as long as what they bound`);
   }
+});
+
+test("units that something else held up do not hold back those that follow", () => {
+  const latency = new UnitLatency();
+  const unit = { kind: "forward", tokens: 64 };
+  let most = 0;
+  for (let run = 0; run < 400; run++) {
+    latency.took(unit, run % 30 === 29 ? 160 : 20);
+    if (run >= 60) most = Math.max(most, latency.boundMs(unit)!);
+  }
+  assert.ok(most < 40, `a bound of ${most} ms for units of 20`);
 });
