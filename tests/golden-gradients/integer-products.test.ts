@@ -1,5 +1,5 @@
 // Products of integers with the frozen matrices: gradients of every family against those with float32 products, on bases
-// of every encoding, in every coding; and what must not depend on windows, on what is kept, or on changes of the base.
+// of every encoding; and what must not depend on windows, on what is kept, or on changes of the base.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -37,6 +37,8 @@ const tolerances = {
   rows: { trained: { median: 0.07, largest: 0.16 }, random: { median: 0.15, largest: 0.45 } },
 } as const satisfies Record<string, Record<"trained" | "random", Errors>>;
 const codings = { blocks: blockCoding, rows: rowCoding } as const;
+/** Every so many families are tried: what differs between them does not differ between codings. */
+const familyStride = { blocks: 1, rows: 4 } as const satisfies Record<keyof typeof codings, number>;
 /** Sums in another order round some values to the next integer. */
 const windowTolerance: Errors = { median: 0.03, largest: 0.08 };
 const lossTolerance = 0.01;
@@ -55,6 +57,7 @@ for (const coding of ["blocks", "rows"] as const) {
     });
   }
   for (const [index, name] of goldenGradientNames().entries()) {
+    if (index % familyStride[coding] !== 0) continue;
     const encoding = encodings[index % encodings.length]!;
     test(`${name}, ${encoding}, ${coding}`, { skip }, async (t) => {
       const { base, golden } = await open(name, encoding);
