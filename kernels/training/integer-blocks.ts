@@ -10,6 +10,7 @@ import {
   inverseScale,
   largestLevel,
   type MatrixShape,
+  nanOfRows,
   type ProductGraph,
 } from "./integer-coding.ts";
 
@@ -48,7 +49,8 @@ export class BlockMatrix implements IntegerMatrix {
       block_size: blockSize,
       accuracy_level: integerAccuracyLevel,
     };
-    return graph.builder.contrib("MatMulNBits", inputs, { attributes })[0]!;
+    const [product] = graph.builder.contrib("MatMulNBits", inputs, { attributes });
+    return graph.builder.node("Add", [product!, nanOfRows(graph.builder, x)])[0]!;
   }
 }
 

@@ -45,3 +45,13 @@ export const largestLevel = 127;
 export function inverseScale(largest: number): number {
   return largest === 0 ? 0 : largestLevel / largest;
 }
+
+/**
+ * Rounding makes a number of what is none, so each product adds this to what it gives.
+ * @param x [n, width]
+ * @returns [n, 1], zero, or NaN where the row of x has a value that is not finite
+ */
+export function nanOfRows(builder: GraphBuilder, x: string): string {
+  const [sums] = builder.node("ReduceSum", [x, builder.integers([-1])]);
+  return builder.node("Mul", [sums!, builder.float(0)])[0]!;
+}

@@ -29,8 +29,10 @@ x.fill(0, 3 * width, 4 * width); // a token's row of zeros, as gradients of mask
 
 for (const [name, coding] of Object.entries({ blocks: blockCoding, rows: rowCoding })) {
   const skip = coding === rowCoding && !processorHas("vnni") && "without VNNI or AMX its sums overflow";
-  test(`${name}: forward with a bias, and the gradient by what is multiplied`, { skip }, () =>
-    compare(coding),
+  test(
+    `${name}: forward with a bias, the gradient by what is multiplied, and what is no number`,
+    { skip },
+    () => compare(coding),
   );
 }
 
@@ -63,7 +65,16 @@ async function compare(coding: IntegerCoding): Promise<void> {
     x: floatTensor(x, [tokens, width]),
     "y.gradient": floatTensor(gradient, [tokens, out]),
   });
+  const broken = x.slice();
+  broken[5 * width + 17] = Number.NaN;
+  const { [y.name]: brokenY } = await session.run({
+    x: floatTensor(broken, [tokens, width]),
+    "y.gradient": floatTensor(gradient, [tokens, out]),
+  });
   await session.close();
+  for (const [at, value] of brokenY!.entries()) {
+    assert.equal(Number.isNaN(value), Math.floor(at / out) === 5, "what is no number stays none, in its row");
+  }
   const expectedY = (token: number, row: number) =>
     bias[row]! + dot(width, (i) => x[token * width + i]! * weights[row * width + i]!);
   const expectedGradient = (token: number, column: number) =>

@@ -9,6 +9,7 @@ import {
   inverseScale,
   largestLevel,
   type MatrixShape,
+  nanOfRows,
   type ProductGraph,
 } from "./integer-coding.ts";
 
@@ -54,8 +55,8 @@ function roundRows(builder: GraphBuilder, x: string): { readonly rounded: string
     node("Mul", largest, builder.float(1 / largestLevel)),
     builder.float(smallestScale),
   );
-  const levels = node("Div", x, scale);
-  return { rounded: node("QuantizeLinear", levels, builder.float(1), builder.byte(zeroPoint)), scale };
+  const rounded = node("QuantizeLinear", node("Div", x, scale), builder.float(1), builder.byte(zeroPoint));
+  return { rounded, scale: node("Add", scale, nanOfRows(builder, x)) };
 }
 
 function codeRows(weights: Float32Array, { rows, columns }: MatrixShape): RowMatrix {
