@@ -193,15 +193,16 @@ async function measure(
     own.add(records, window);
   }
   const [before, after] = (await counted) as [Counters, Counters];
+  const spent = (of: keyof Counters) => after[of] - before[of];
   for (const sums of all) {
-    sums.units += after.units - before.units;
-    sums.tokens += after.tokens - before.tokens;
-    sums.busySeconds += after.busySeconds - before.busySeconds;
-    sums.seconds += after.atSeconds - before.atSeconds;
+    sums.units += spent("units");
+    sums.tokens += spent("tokens");
+    sums.busySeconds += spent("busySeconds");
+    sums.seconds += spent("atSeconds");
   }
   const figures = own.figures();
   console.log(
-    `${name}: ${figures.outputTokensPerSecond.toFixed(0)} tokens/s served, ${((after.units - before.units) / (after.atSeconds - before.atSeconds)).toFixed(1)} units trained, ${(100 * figures.goodput.share).toFixed(1)}% in time, ttft p99 ${figures.ttftMs.p99.toFixed(0)}, gap p99 ${figures.gapMs.p99.toFixed(0)} ms`,
+    `${name}: ${figures.outputTokensPerSecond.toFixed(0)} tokens/s served, ${(spent("units") / spent("atSeconds")).toFixed(1)} units trained, ${(100 * figures.goodput.share).toFixed(1)}% in time, ttft p99 ${figures.ttftMs.p99.toFixed(0)}, gap p99 ${figures.gapMs.p99.toFixed(0)} ms`,
   );
   return figures;
 }

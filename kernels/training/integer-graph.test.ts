@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { test } from "node:test";
-import { processorHas } from "../cpu/processor.ts";
+import { skipsRowCoding } from "../../tests/measured-processor.ts";
 import { randomAt } from "../sampling/random.ts";
 import { floatTensor, Session } from "../session.ts";
 import { blockCoding } from "./integer-blocks.ts";
@@ -28,7 +28,7 @@ const gradient = draw(tokens * out, 4);
 x.fill(0, 3 * width, 4 * width); // a token's row of zeros, as gradients of masked tokens are
 
 for (const [name, coding] of Object.entries({ blocks: blockCoding, rows: rowCoding })) {
-  const skip = coding === rowCoding && !processorHas("vnni") && "without VNNI or AMX its sums overflow";
+  const skip = coding === rowCoding && skipsRowCoding;
   test(
     `${name}: forward with a bias, the gradient by what is multiplied, and what is no number`,
     { skip },
