@@ -4,116 +4,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { JobEvent, JobStart } from "../finetuning/job.ts";
-import { Trainer } from "../finetuning/trainer.ts";
-import type { TrainingUnit } from "../kernels/training/training-pass.ts";
+import type { JobStart } from "../finetuning/job.ts";
+import { startScene } from "./co-serving-fixture.ts";
 import { requestOf } from "./generation-request-fixture.ts";
 import { HistoryRunner } from "./history-runner-fixture.ts";
 import { EngineLoop } from "./loop.ts";
-import type { FromEngine, GenerationRequest } from "./protocol.ts";
-import { defaultScheduling, type SchedulingOptions } from "./scheduling-options.ts";
-
-type SceneOptions = {
-  readonly units?: number; // of each job, each a step of its own
-  readonly pauseUnits?: number; // of each pause
-  readonly unitMs?: number;
-  readonly decodeMs?: number;
-  readonly maxRows?: number;
-  readonly scheduling?: Partial<SchedulingOptions>;
-  readonly fail?: (jobId: string) => void; // called by every unit
-};
-
-/** The clock goes on by what runs take; between them no time passes. */
-function startScene(t: { mock: { method: typeof test.mock.method } }, options: SceneOptions = {}) {
-  const { units = 20, pauseUnits = 0, unitMs = 10, decodeMs = 5, maxRows = 4 } = options;
-  let nowMs = 0;
-  t.mock.method(performance, "now", () => nowMs);
-  const runner = new HistoryRunner({ maxRows, maxContext: 4096, kvTokens: 1e6 });
-  const log: {
-    readonly what: "unit" | "decode" | "prefill";
-    readonly atMs: number;
-    readonly job?: string;
-  }[] = [];
-  const timed = new Proxy(runner, {
-    get(target, name) {
-      const value = Reflect.get(target, name, target);
-      if (name === "decode" || name === "prefill") {
-        return (...given: unknown[]) => {
-          log.push({ what: name, atMs: nowMs });
-          nowMs += decodeMs;
-          return Reflect.apply(value as (...all: unknown[]) => unknown, target, given);
-        };
-      }
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-  });
-  function* unitsOf(id: string, report: (event: JobEvent) => void): Generator<TrainingUnit, void, void> {
-    report({ type: "started", steps: units, parameters: 1 });
-    for (let step = 1; step <= units; step++) {
-      const run = async () => {
-        log.push({ what: "unit", atMs: nowMs, job: id });
-        nowMs += unitMs;
-        options.fail?.(id);
-      };
-      yield { kind: "forward", tokens: 8, run };
-      const rest = { loss: 1, metrics: {}, learningRate: 1, gradientNorm: null, skipped: false };
-      report({ type: "step", step, tokens: 8, ...rest });
-    }
-    report({ type: "finished" });
-  }
-  const trainer = new Trainer({
-    memoryBytes: 100,
-    memoryOf: () => ({ bytes: 10, backward: true }),
-    openKernel: async () => ({ keptBytesPerToken: 0, spend: () => {}, close: async () => {} }),
-    openJob: ({ id }, { report }) => ({
-      units: () => unitsOf(id, report),
-      *pause() {
-        for (let unit = 0; unit < pauseUnits; unit++) {
-          const run = async () => {
-            log.push({ what: "unit", atMs: nowMs, job: id });
-            nowMs += unitMs;
-          };
-          yield { kind: "update", tokens: 0, run };
-        }
-        report({ type: "paused", reason: null });
-      },
-    }),
-  });
-  const posted: FromEngine[] = [];
-  const hooks: ((message: FromEngine) => void)[] = [];
-  const loop = new EngineLoop({
-    runner: timed,
-    trainer,
-    scheduling: { ...defaultScheduling, ...options.scheduling },
-    chunkTokens: 4,
-    promptTokensPerStep: 16,
-    eosTokenIds: [],
-    vocabSize: runner.vocabSize,
-    post(message) {
-      posted.push(message);
-      for (const hook of hooks) hook(message);
-    },
-  });
-  let runs = 0;
-  const train = (id: string, tenant = "tenant", weight = 1) => {
-    const job = { id, tenant: { id: tenant, weight }, spec: { passTokens: 8 } } as JobStart;
-    loop.receive({ type: "start-training", run: ++runs, job });
-    return runs;
-  };
-  const submit = (request: GenerationRequest) => loop.receive({ type: "submit", request });
-  const events = (run: number) =>
-    posted.flatMap((message) =>
-      message.type === "training" && message.run === run ? [message.event.type] : [],
-    );
-  const tokens = () =>
-    posted.flatMap((message) =>
-      message.type === "events"
-        ? message.events.flatMap(([id, event]) => (event.type === "token" ? [`${id} ${event.tokenId}`] : []))
-        : [],
-    );
-  const count = (what: string) => log.filter((one) => one.what === what).length;
-  return { loop, train, submit, events, tokens, log, count, posted, hooks };
-}
+import type { FromEngine } from "./protocol.ts";
+import { defaultScheduling } from "./scheduling-options.ts";
 
 test("without requests the units run back to back, and all are counted", async (t) => {
   const { loop, train, events, log, posted } = startScene(t);
@@ -170,6 +67,23 @@ test("beside rows that decode, units run until the next token must be made, and 
   assert.ok(known.every((ms) => ms <= 100));
   const mean = known.reduce((sum, ms) => sum + ms, 0) / known.length;
   assert.ok(mean >= 80, `${mean} ms between tokens`);
+});
+
+test("units that something holds up make no answer late: the tokens after them come sooner", async (t) => {
+  let units = 0;
+  const { loop, train, submit, log } = startScene(t, {
+    units: 3000,
+    unitMs: () => (++units % 25 === 0 ? 250 : 10),
+    decodeMs: 15,
+    scheduling: { tpotTargetMs: 100, trainingShare: { min: 0, max: 1 } },
+  });
+  submit(requestOf({ maxTokens: 400 }));
+  train("job");
+  await loop.idle();
+  const all = gaps(log);
+  assert.ok(all.some((ms) => ms > 250));
+  const mean = all.reduce((sum, ms) => sum + ms, 0) / all.length;
+  assert.ok(mean >= 80 && mean <= 91, `${mean} ms between tokens`);
 });
 
 test("the share's most is kept where there is time left, its least where there is none", async (t) => {

@@ -16,7 +16,9 @@ export type SequenceSnapshot = {
   readonly contextTokens: number; // in its row now, generated ones included
   readonly kvBytes: number; // what its row holds after the coming step; of a waiting one, after its prompt
   readonly arrivedMs: number;
-  readonly lastTokenMs: number | null; // when it got its last token
+  readonly generatedTokens: number;
+  readonly firstTokenMs: number | null; // when it got its first token
+  readonly lastTokenMs: number | null;
   readonly expiresMs: number | null;
 };
 

@@ -56,6 +56,7 @@ export class Sequence {
   readonly #generated: number[] = [];
   #fed = 0; // generated tokens that are in the row
   #charged: ServedTokens = { inputTokens: 0, outputTokens: 0 };
+  #firstTokenMs: number | null = null;
   #lastTokenMs: number | null = null;
   readonly #sampler: Sampler;
   readonly #stops: ReadonlySet<number>;
@@ -123,6 +124,8 @@ export class Sequence {
       contextTokens: this.contextTokens,
       kvBytes,
       arrivedMs: this.arrivedMs,
+      generatedTokens: this.generatedTokens,
+      firstTokenMs: this.#firstTokenMs,
       lastTokenMs: this.#lastTokenMs,
       expiresMs: this.expiresMs,
     };
@@ -256,6 +259,7 @@ export class Sequence {
     if (this.#stops.has(draw.tokenId)) return [this.#finish("stop", draw.tokenId)];
     this.#generated.push(draw.tokenId);
     this.#lastTokenMs = performance.now();
+    this.#firstTokenMs ??= this.#lastTokenMs;
     const token: GenerationEvent = {
       type: "token",
       tokenId: draw.tokenId,

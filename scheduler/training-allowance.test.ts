@@ -23,8 +23,8 @@ test("a unit within the allowance leaves every row's next token in time", () => 
       const ms = msBeforeDecode(outlook);
       assert.ok(ms >= 0);
       if (ms === 0) return;
+      const nextTokenMs = outlook.nowMs + ms + outlook.decodeMs!;
       for (const lastTokenMs of outlook.lastTokensMs) {
-        const nextTokenMs = outlook.nowMs + ms + outlook.decodeMs!;
         assert.ok(nextTokenMs <= lastTokenMs + 0.9 * outlook.tpotTargetMs + 1e-6);
       }
     }),
@@ -49,11 +49,12 @@ test("the more rows are taken the less is allowed; one row alone may wait for ne
       assert.ok(msBeforeDecode(fuller) <= msBeforeDecode(outlook));
     }),
   );
-  const alone = { nowMs: 0, lastTokensMs: [0], rows: 1, readsPrompts: false, isCrowded: false, decodeMs: 20 };
-  assert.equal(msBeforeDecode({ ...alone, maxRows: 1, tpotTargetMs: 200 }), 160);
-  assert.equal(msBeforeDecode({ ...alone, maxRows: 16, tpotTargetMs: 200 }), 160);
-  assert.equal(msBeforeDecode({ ...alone, rows: 9, maxRows: 16, tpotTargetMs: 200 }), 160);
-  assert.equal(msBeforeDecode({ ...alone, rows: 13, maxRows: 16, tpotTargetMs: 200 }), 80);
+  const tokens = { nowMs: 0, lastTokensMs: [0], decodeMs: 20, tpotTargetMs: 200 };
+  const alone = { ...tokens, rows: 1, readsPrompts: false, isCrowded: false };
+  assert.equal(msBeforeDecode({ ...alone, maxRows: 1 }), 160);
+  assert.equal(msBeforeDecode({ ...alone, maxRows: 16 }), 160);
+  assert.equal(msBeforeDecode({ ...alone, rows: 9, maxRows: 16 }), 160);
+  assert.equal(msBeforeDecode({ ...alone, rows: 13, maxRows: 16 }), 80);
 });
 
 test("a unit fits, or has a claim as long as itself; an unknown one is tried where there is either", () => {

@@ -3,7 +3,7 @@
 
 import type { StepPlan } from "./plan-step.ts";
 import { decodeMsOf, type PromptBudget } from "./prompt-allowance.ts";
-import type { Snapshot } from "./scheduling-policy.ts";
+import type { SequenceSnapshot, Snapshot } from "./scheduling-policy.ts";
 
 /** Of the engine's time while requests are there. */
 export type TrainingShare = { readonly min: number; readonly max: number }; // 0 <= min <= max <= 1
@@ -11,7 +11,7 @@ export type TrainingShare = { readonly min: number; readonly max: number }; // 0
 /** What the next step of serving would be. */
 export type ServingOutlook = {
   readonly nowMs: number;
-  readonly lastTokensMs: readonly number[]; // of the sequences that decode
+  readonly lastTokensMs: readonly number[]; // of the sequences that decode: when they came, or were to come before
   readonly rows: number; // that are taken
   readonly maxRows: number;
   readonly readsPrompts: boolean;
@@ -29,7 +29,7 @@ export function servingOutlook(
   const decoding = holders.filter(({ state }) => state === "decoding");
   return {
     nowMs,
-    lastTokensMs: decoding.map(({ lastTokenMs, arrivedMs }) => lastTokenMs ?? arrivedMs),
+    lastTokensMs: decoding.map((sequence) => lastTokenMs(sequence, aimedShare * targets.tpotMs)),
     rows: holders.reduce((sum, { rows }) => sum + rows, 0),
     maxRows,
     readsPrompts: plan.prefill.length > 0,
@@ -39,8 +39,15 @@ export function servingOutlook(
   };
 }
 
-/** Of the target between two tokens; the rest is for messages and for steps that take longer than predicted. */
+/** Of the target between two tokens; the rest is for messages and for what takes longer than it usually does. */
 const aimedShare = 0.9;
+
+/** What is late must not make all that follows late: the target is of an answer's tokens on average. */
+function lastTokenMs(sequence: SequenceSnapshot, paceMs: number): number {
+  const { arrivedMs, firstTokenMs, lastTokenMs, generatedTokens } = sequence;
+  if (firstTokenMs === null || lastTokenMs === null) return arrivedMs;
+  return Math.min(lastTokenMs, firstTokenMs + (generatedTokens - 1) * paceMs);
+}
 
 /** While more rows than this are free, all of the target is waited: room for whoever comes meanwhile. */
 const ampleShare = 0.5;
@@ -64,7 +71,7 @@ export function msBeforeDecode(serving: ServingOutlook): number {
 /** Time that finetuning has a claim to, and time that it may take, in milliseconds. */
 export type TrainingCredit = { readonly owedMs: number; readonly roomMs: number };
 
-/** @param unitMs that the unit takes, with a margin; null = it is the first of its kind, to be tried */
+/** @param unitMs that such a unit usually takes; null = it is the first of its kind, to be tried */
 export function unitComesFirst(
   unitMs: number | null,
   credit: TrainingCredit,

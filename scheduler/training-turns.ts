@@ -65,7 +65,7 @@ export class TrainingTurns {
   /** @param outlook what would be served next */
   comesFirst(unit: TrainerUnit, outlook: ServingOutlook): boolean {
     if (unit.isPausing && this.#pauseMs > 0) return true;
-    return unitComesFirst(this.#latency.boundMs(unit), this.#ledger.credit, msBeforeDecode(outlook));
+    return unitComesFirst(this.#latency.usualMs(unit), this.#ledger.credit, msBeforeDecode(outlook));
   }
 
   async run(unit: TrainerUnit, isBesideRequests: boolean): Promise<void> {

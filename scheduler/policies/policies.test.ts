@@ -31,6 +31,8 @@ const sequenceOf = (changes: Partial<SequenceSnapshot> & { readonly id: string }
   contextTokens: 0,
   kvBytes: 10,
   arrivedMs: 0,
+  generatedTokens: 0,
+  firstTokenMs: null,
   lastTokenMs: null,
   expiresMs: null,
   ...changes,
