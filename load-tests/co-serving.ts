@@ -12,10 +12,12 @@ import { FinetuningJob } from "./load/finetuning-job.ts";
 import { HttpClient } from "./load/http-client.ts";
 import { fixedLength } from "./load/lengths.ts";
 import { MetricsText } from "./load/metrics-text.ts";
+import type { RequestRecord } from "./load/request-record.ts";
 import { runHeader } from "./load/run-header.ts";
 import { runWorkload } from "./load/run-workload.ts";
 import { calibrate } from "./load/served-models.ts";
-import { type Figures, Summary } from "./load/summary.ts";
+import { processorTime, stolenShare } from "./load/stolen-time.ts";
+import { type Figures, Summary, type Window } from "./load/summary.ts";
 
 const usage = `npm run co-serving -- --model DIR [flags]
 
@@ -28,13 +30,15 @@ const usage = `npm run co-serving -- --model DIR [flags]
   --output N         tokens of an answer (48)
   --quantize Q       int4, int8 or none (int4)
   --ttft N, --tpot N targets in ms (2000, 200)
-  --separate yes|no  also with the training in a second server, at each load (yes)`;
+  --separate yes|no  also with the training in a second server, at each load (yes)
+  --drift P          a round within which the machine's speed changes by more than P percent is measured again, twice at
+                     most (10)`;
 
 const names = ["model", "loads", "seconds", "rounds", "rows", "prompt", "output", "quantize"];
-const commandLine = new CommandLine(usage, [...names, "ttft", "tpot", "separate"]);
+const commandLine = new CommandLine(usage, [...names, "ttft", "tpot", "separate", "drift"]);
 const model = commandLine.string("model");
 const seconds = commandLine.whole("seconds", 30);
-const rounds = commandLine.whole("rounds", 2);
+const roundsEach = commandLine.whole("rounds", 2);
 const rows = commandLine.whole("rows", 16);
 const promptTokens = commandLine.whole("prompt", 96);
 const outputTokens = commandLine.whole("output", 48);
@@ -43,10 +47,14 @@ const slo = { ttftMs: commandLine.whole("ttft", 2000), tpotMs: commandLine.whole
 /** Before that, requests come and none goes: figures would be of fewer than the load has. */
 const longestAnswerMs = outputTokens * slo.tpotMs;
 const withSeparate = commandLine.string("separate", "yes") === "yes";
+const drift = commandLine.whole("drift", 10) / 100;
 const loads = commandLine
   .string("loads", "25,50,75,100")
   .split(",")
   .map((text) => Number(text) / 100);
+
+/** Of each round on average, before it is given up that the machine becomes even. */
+const attempts = 3;
 
 /** The bars of the product's promise. */
 const bars = { goodput: { alone: 0.995, beside: 0.99 }, training: 0.8, sum: 0.92 };
@@ -62,16 +70,19 @@ const serverFlags = [
   "warn",
 ];
 
-/** One thing measured, over the rounds. */
-type Sums = {
-  readonly summary: Summary;
-  units: number;
-  tokens: number;
-  busySeconds: number;
-  seconds: number;
+type Counters = Record<"atSeconds" | "units" | "tokens" | "busySeconds", number>;
+
+/** What was measured once. */
+type Measured = {
+  readonly spent: Counters;
+  readonly records: readonly RequestRecord[];
+  readonly window: Window;
+  readonly stolen: number; // share of the processors' time
 };
 
-type Counters = Record<"atSeconds" | "units" | "tokens" | "busySeconds", number>;
+/** What a load's rounds were, those that count. */
+type Kind = "capacity" | "training alone" | "serving" | "both" | "apart";
+type Round = Readonly<Partial<Record<Kind, readonly Measured[]>>>;
 
 type Host = {
   readonly url: string;
@@ -80,7 +91,7 @@ type Host = {
   readonly tokensPerWord: number;
 };
 
-const results = new Map<string, Sums>();
+const rounds = new Map<number, Round[]>(loads.map((load) => [load, []]));
 
 await withHost(async (host) => {
   const header = await runHeader(process.argv.slice(2), host.client);
@@ -94,36 +105,63 @@ report();
 console.log(`load average ${loadavg()[0]!.toFixed(1)}`);
 
 async function measureAll(host: Host, second: Host | null): Promise<void> {
-  await measure(host, ["warm-up"], { kind: "closed", clients: rows });
-  await besideJob(host, () => measure(host, ["warm-up"], null)); // the first job's weights come from the disk
-  const full = await measure(host, ["capacity"], { kind: "closed", clients: rows });
-  const { requestsPerSecond } = full;
-  console.log(
-    `capacity ${requestsPerSecond.toFixed(2)} requests/s, ${full.outputTokensPerSecond.toFixed(0)} tokens/s`,
-  );
-  const turns = Array.from({ length: rounds }, (_, round) => loads.map((load) => ({ round, load }))).flat();
-  for (const [index, { round, load }] of turns.entries()) {
-    await alone(host, turns.slice(Math.max(0, index - 1), index + 1));
+  const full = { kind: "closed", clients: rows } as const;
+  await measure(host, "warm-up", full);
+  await besideJob(host, () => measure(host, "warm-up", null)); // the first job's weights come from the disk
+  const { requestsPerSecond } = figuresOf([await measure(host, "capacity", full)]);
+  const alone = async () => ({
+    capacity: await measure(host, "capacity", full),
+    training: await besideJob(host, () => measure(host, "training alone", null)),
+  });
+  const turns = Array.from({ length: roundsEach }, (_, seed) => loads.map((load) => ({ load, seed }))).flat();
+  let attemptsLeft = attempts * turns.length;
+  let before = await alone();
+  for (let turn = turns.shift(); turn !== undefined && attemptsLeft > 0; turn = turns.shift()) {
+    attemptsLeft--;
+    const { load, seed } = turn;
     const arrivals: Arrivals = { kind: "poisson", requestsPerSecond: load * requestsPerSecond };
-    await measure(host, [`serving ${load}`], arrivals, { seed: round });
-    await besideJob(host, () => measure(host, [`both ${load}`], arrivals, { seed: round }));
-    if (second !== null) {
-      await besideJob(second, () =>
-        measure(host, [`apart ${load}`], arrivals, { seed: round, trainer: second }),
-      );
+    const serving = await measure(host, `serving ${load}`, arrivals, { seed });
+    const both = await besideJob(host, () => measure(host, `both ${load}`, arrivals, { seed }));
+    const apart =
+      second === null
+        ? []
+        : [
+            await besideJob(second, () =>
+              measure(host, `apart ${load}`, arrivals, { seed, trainer: second }),
+            ),
+          ];
+    const after = await alone();
+    const round = {
+      capacity: [before.capacity, after.capacity],
+      "training alone": [before.training, after.training],
+      serving: [serving],
+      both: [both],
+      apart,
+    };
+    const changed = changeWithin(round);
+    if (changed <= drift) rounds.get(load)!.push(round);
+    else {
+      turns.push(turn);
+      console.log(`load ${load}: the machine's speed changed by ${percent(changed)}; again later`);
     }
+    before = after; // right before and right after what is compared with it
   }
-  await alone(host, turns.slice(-1));
 }
 
-/** Right before and after what is compared with it: the machine's speed drifts within a run. */
-async function alone(host: Host, turns: readonly { readonly load: number }[]): Promise<void> {
-  const names = (kind: string) => turns.map(({ load }) => `${kind} ${load}`);
-  await measure(host, names("capacity"), { kind: "closed", clients: rows });
-  await besideJob(host, () => measure(host, names("training alone"), null));
+/**
+ * How much the machine's speed changed while a round was measured, told by what does not depend on the round's own
+ * figures: what is alone before and after it, and the share of the processors that other machines took in each part.
+ */
+function changeWithin(round: Required<Round>): number {
+  const capacities = round.capacity.map((one) => figuresOf([one]).outputTokensPerSecond);
+  const alone = round["training alone"].map((one) => unitsPerSecond([one]));
+  const left = Object.values(round).flatMap((parts) => parts.map(({ stolen }) => 1 - stolen));
+  return Math.max(
+    ...[capacities, alone, left].map((values) => 1 - Math.min(...values) / Math.max(...values)),
+  );
 }
 
-async function besideJob(host: Host, work: () => Promise<unknown>): Promise<void> {
+async function besideJob<Result>(host: Host, work: () => Promise<Result>): Promise<Result> {
   const job = await FinetuningJob.start({
     client: host.client,
     key: null,
@@ -138,108 +176,115 @@ async function besideJob(host: Host, work: () => Promise<unknown>): Promise<void
   });
   try {
     await delay(2000); // the kernel opens, the first step runs
-    await work();
+    const result = await work();
     const status = await job.status();
     if (status !== "running")
       throw new Error(`the job was ${status}, not running, at the end of a measurement`);
+    return result;
   } finally {
     await job.end();
   }
 }
 
 /**
- * @param names of what the figures count for
  * @param arrivals null = nobody asks
  * @param options `trainer` is the server whose training counts
  */
 async function measure(
   host: Host,
-  names: readonly string[],
+  name: string,
   arrivals: Arrivals | null,
   { seed = 0, trainer = host }: { readonly seed?: number; readonly trainer?: Host } = {},
-): Promise<Figures> {
-  const name = names.join(", ");
-  const all = names.map(sumsOf);
+): Promise<Measured> {
   const rampMs = arrivals === null ? 0 : longestAnswerMs;
   const window = { fromMs: rampMs, toMs: rampMs + seconds * 1000 };
   const counted = Promise.all(
-    Object.values(window).map((ms) => delay(ms).then(() => counters(host, trainer))),
+    Object.values(window).map(async (ms) => {
+      await delay(ms);
+      return { counters: await counters(host, trainer), processors: processorTime() };
+    }),
   );
-  const own = new Summary(slo);
-  if (arrivals !== null) {
-    const stream = {
-      tenant: "default",
-      key: null,
-      arrivals,
-      models: [host.base],
-      popularity: { kind: "uniform" as const },
-      prompt: fixedLength(promptTokens),
-      output: fixedLength(outputTokens),
-      cancelShare: 0,
-      requestsPerClient: null,
-    };
-    const { records, client } = await runWorkload(
-      {
-        url: host.url,
-        shape: { endpoint: "completions", vllmFields: true, tokensPerWord: host.tokensPerWord },
-        workload: { seed: seed + 1, durationMs: window.toMs, streams: [stream] },
-        workers: 1,
-        drainMs: 60_000,
-      },
-      () => {},
-    );
-    if (client.bottleneck !== null) console.log(`${name}: the client was a bottleneck: ${client.bottleneck}`);
-    for (const { summary } of all) summary.add(records, window);
-    own.add(records, window);
-  }
-  const [before, after] = (await counted) as [Counters, Counters];
-  const spent = (of: keyof Counters) => after[of] - before[of];
-  for (const sums of all) {
-    sums.units += spent("units");
-    sums.tokens += spent("tokens");
-    sums.busySeconds += spent("busySeconds");
-    sums.seconds += spent("atSeconds");
-  }
-  const figures = own.figures();
+  const records = arrivals === null ? [] : await recordsOf(host, { name, arrivals, seed, window });
+  const [before, after] = (await counted) as [Counted, Counted];
+  const spent = Object.fromEntries(
+    Object.entries(after.counters).map(([key, value]) => [
+      key,
+      value - before.counters[key as keyof Counters],
+    ]),
+  ) as Counters;
+  const stolen = stolenShare(before.processors, after.processors);
+  const measured = { spent, records, window, stolen };
+  const { outputTokensPerSecond, goodput, ttftMs, gapMs } = figuresOf([measured]);
   console.log(
-    `${name}: ${figures.outputTokensPerSecond.toFixed(0)} tokens/s served, ${(spent("units") / spent("atSeconds")).toFixed(1)} units trained, ${(100 * figures.goodput.share).toFixed(1)}% in time, ttft p99 ${figures.ttftMs.p99.toFixed(0)}, gap p99 ${figures.gapMs.p99.toFixed(0)} ms`,
+    `${name}: ${outputTokensPerSecond.toFixed(0)} tokens/s served, ${unitsPerSecond([measured]).toFixed(1)} units trained, ${percent(goodput.share)} in time, ttft p99 ${ttftMs.p99.toFixed(0)}, gap p99 ${gapMs.p99.toFixed(0)} ms, ${percent(stolen)} taken by other machines`,
   );
-  return figures;
+  return measured;
 }
 
-function sumsOf(name: string): Sums {
-  const sums = results.get(name) ?? {
-    summary: new Summary(slo),
-    units: 0,
-    tokens: 0,
-    busySeconds: 0,
-    seconds: 0,
+type Counted = { readonly counters: Counters; readonly processors: ReturnType<typeof processorTime> };
+
+type Asked = {
+  readonly name: string;
+  readonly arrivals: Arrivals;
+  readonly seed: number;
+  readonly window: Window;
+};
+
+async function recordsOf(host: Host, { name, arrivals, seed, window }: Asked): Promise<RequestRecord[]> {
+  const stream = {
+    tenant: "default",
+    key: null,
+    arrivals,
+    models: [host.base],
+    popularity: { kind: "uniform" as const },
+    prompt: fixedLength(promptTokens),
+    output: fixedLength(outputTokens),
+    cancelShare: 0,
+    requestsPerClient: null,
   };
-  results.set(name, sums);
-  return sums;
+  const { records, client } = await runWorkload(
+    {
+      url: host.url,
+      shape: { endpoint: "completions", vllmFields: true, tokensPerWord: host.tokensPerWord },
+      workload: { seed: seed + 1, durationMs: window.toMs, streams: [stream] },
+      workers: 1,
+      drainMs: 60_000,
+    },
+    () => {},
+  );
+  if (client.bottleneck !== null) console.log(`${name}: the client was a bottleneck: ${client.bottleneck}`);
+  return [...records];
+}
+
+function figuresOf(measured: readonly Measured[]): Figures {
+  const summary = new Summary(slo);
+  for (const { records, window } of measured) summary.add(records, window);
+  return summary.figures();
 }
 
 function report(): void {
   console.log();
-  for (const load of loads) {
-    const capacity = sumsOf(`capacity ${load}`).summary.figures().outputTokensPerSecond;
-    const solo = sumsOf(`training alone ${load}`);
+  for (const [load, kept] of rounds) {
+    const of = (kind: Kind) => kept.flatMap((round) => round[kind] ?? []);
+    if (kept.length < roundsEach)
+      failed(`load ${load}: ${kept.length} of ${roundsEach} rounds were even enough`);
+    if (kept.length === 0) continue;
+    const capacity = figuresOf(of("capacity")).outputTokensPerSecond;
+    const solo = of("training alone");
     console.log(
-      `load ${load}: serving alone ${capacity.toFixed(0)} tokens/s, training alone ${(solo.tokens / solo.seconds).toFixed(0)} tokens/s`,
+      `load ${load}, ${kept.length} rounds: serving alone ${capacity.toFixed(0)} tokens/s, training alone ${perSecond(solo, "tokens").toFixed(0)} tokens/s`,
     );
-    const alone = results.get(`serving ${load}`)!;
-    const busy = alone.busySeconds / alone.seconds;
-    for (const kind of withSeparate ? ["both", "apart"] : ["both"]) {
-      const sums = results.get(`${kind} ${load}`)!;
-      const figures = sums.summary.figures();
-      const training = unitsPerSecond(sums) / unitsPerSecond(solo);
+    const aloneInTime = figuresOf(of("serving")).goodput.share;
+    const busy = perSecond(of("serving"), "busySeconds");
+    for (const kind of withSeparate ? (["both", "apart"] as const) : (["both"] as const)) {
+      const figures = figuresOf(of(kind));
+      const training = unitsPerSecond(of(kind)) / unitsPerSecond(solo);
       const serving = figures.outputTokensPerSecond / capacity;
       const inTime = figures.goodput.share;
-      const aloneInTime = alone.summary.figures().goodput.share;
       console.log(
         [
           `load ${load} ${kind === "both" ? "one engine" : "two processes"}`,
-          `in time ${(100 * inTime).toFixed(1)}% (alone ${(100 * aloneInTime).toFixed(1)}%)`,
+          `in time ${percent(inTime)} (alone ${percent(aloneInTime)})`,
           `training ${training.toFixed(3)} of solo, ${(training / (1 - busy)).toFixed(2)} of the time left (serving alone uses ${busy.toFixed(2)})`,
           `serving ${serving.toFixed(3)}, sum ${(serving + training).toFixed(3)}`,
         ].join("; "),
@@ -259,9 +304,18 @@ function failed(why: string): void {
   process.exitCode = 1;
 }
 
+function perSecond(measured: readonly Measured[], of: keyof Counters): number {
+  const total = (key: keyof Counters) => measured.reduce((sum, { spent }) => sum + spent[key], 0);
+  return total(of) / total("atSeconds");
+}
+
 /** What shares are made of: a unit is hundredths of a second where a step, which tokens are counted by, is seconds. */
-function unitsPerSecond({ units, seconds: measured }: Sums): number {
-  return units / measured;
+function unitsPerSecond(measured: readonly Measured[]): number {
+  return perSecond(measured, "units");
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
 }
 
 async function counters(host: Host, trainer: Host): Promise<Counters> {

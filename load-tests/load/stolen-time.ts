@@ -1,0 +1,31 @@
+// Processor time that a virtual machine's host gave to others, as Linux counts it: what slows a measurement from
+// outside.
+
+import { readFileSync } from "node:fs";
+
+/** Since the machine's start, of all processors together, in the kernel's ticks. */
+export type ProcessorTime = { readonly stolen: number; readonly all: number };
+
+/** Null where the system does not count it. */
+export function processorTime(): ProcessorTime | null {
+  try {
+    return parseProcessorTime(readFileSync("/proc/stat", "utf8"));
+  } catch {
+    return null;
+  }
+}
+
+const stolenField = 7; // of the line of all processors: user, nice, system, idle, iowait, irq, softirq, steal
+const countedFields = 8; // guests' time, which follows, is in user's already
+
+export function parseProcessorTime(stat: string): ProcessorTime | null {
+  const ticks = /^cpu\s+(.*)$/m.exec(stat)?.[1]?.split(/\s+/).slice(0, countedFields).map(Number);
+  if (ticks?.length !== countedFields || ticks.some(Number.isNaN)) return null;
+  return { stolen: ticks[stolenField]!, all: ticks.reduce((sum, one) => sum + one, 0) };
+}
+
+/** Of the time between the two; 0 where it is not counted. */
+export function stolenShare(before: ProcessorTime | null, after: ProcessorTime | null): number {
+  if (before === null || after === null || after.all === before.all) return 0;
+  return (after.stolen - before.stolen) / (after.all - before.all);
+}
