@@ -77,7 +77,7 @@ type Measured = {
   readonly spent: Counters;
   readonly records: readonly RequestRecord[];
   readonly window: Window;
-  readonly stolen: number; // share of the processors' time
+  readonly stolen: number; // share of the time
 };
 
 /** What a load's rounds were, those that count. */
@@ -150,7 +150,7 @@ async function measureAll(host: Host, second: Host | null): Promise<void> {
 
 /**
  * How much the machine's speed changed while a round was measured, told by what does not depend on the round's own
- * figures: what is alone before and after it, and the share of the processors that other machines took in each part.
+ * figures: what is alone before and after it, and how long other machines took a processor in each part.
  */
 function changeWithin(round: Required<Round>): number {
   const capacities = round.capacity.map((one) => figuresOf([one]).outputTokensPerSecond);
@@ -216,7 +216,7 @@ async function measure(
   const measured = { spent, records, window, stolen };
   const { outputTokensPerSecond, goodput, ttftMs, gapMs } = figuresOf([measured]);
   console.log(
-    `${name}: ${outputTokensPerSecond.toFixed(0)} tokens/s served, ${unitsPerSecond([measured]).toFixed(1)} units trained, ${percent(goodput.share)} in time, ttft p99 ${ttftMs.p99.toFixed(0)}, gap p99 ${gapMs.p99.toFixed(0)} ms, ${percent(stolen)} taken by other machines`,
+    `${name}: ${outputTokensPerSecond.toFixed(0)} tokens/s served, ${unitsPerSecond([measured]).toFixed(1)} units trained, ${percent(goodput.share)} in time, ttft p99 ${ttftMs.p99.toFixed(0)}, gap p99 ${gapMs.p99.toFixed(0)} ms, ${percent(stolen)} held up by other machines`,
   );
   return measured;
 }

@@ -3,8 +3,11 @@
 
 import { readFileSync } from "node:fs";
 
-/** Since the machine's start, of all processors together, in the kernel's ticks. */
-export type ProcessorTime = { readonly stolen: number; readonly all: number };
+/** Since the machine's start, in the kernel's ticks. */
+export type ProcessorTime = {
+  readonly stolen: number; // of all processors together
+  readonly each: number; // that one processor had, stolen ones and idle ones included
+};
 
 /** Null where the system does not count it. */
 export function processorTime(): ProcessorTime | null {
@@ -21,11 +24,15 @@ const countedFields = 8; // guests' time, which follows, is in user's already
 export function parseProcessorTime(stat: string): ProcessorTime | null {
   const ticks = /^cpu\s+(.*)$/m.exec(stat)?.[1]?.split(/\s+/).slice(0, countedFields).map(Number);
   if (ticks?.length !== countedFields || ticks.some(Number.isNaN)) return null;
-  return { stolen: ticks[stolenField]!, all: ticks.reduce((sum, one) => sum + one, 0) };
+  const processors = stat.match(/^cpu\d+ /gm)?.length ?? 1;
+  return { stolen: ticks[stolenField]!, each: ticks.reduce((sum, one) => sum + one, 0) / processors };
 }
 
-/** Of the time between the two; 0 where it is not counted. */
+/**
+ * Share of the time between the two in which a processor was taken away, at most: what runs on all of them in step
+ * waits for each of them. 0 where it is not counted.
+ */
 export function stolenShare(before: ProcessorTime | null, after: ProcessorTime | null): number {
-  if (before === null || after === null || after.all === before.all) return 0;
-  return (after.stolen - before.stolen) / (after.all - before.all);
+  if (before === null || after === null || after.each === before.each) return 0;
+  return Math.min(1, (after.stolen - before.stolen) / (after.each - before.each));
 }
