@@ -18,6 +18,13 @@ import { runWorkload } from "./load/run-workload.ts";
 import { calibrate } from "./load/served-models.ts";
 import { processorTime, stolenShare } from "./load/stolen-time.ts";
 import { type Figures, Summary, type Window } from "./load/summary.ts";
+import {
+  secondsAtPaceOf,
+  type UnitCounts,
+  unitCounts,
+  unitsBetween,
+  unitsOfAll,
+} from "./load/training-work.ts";
 
 const usage = `npm run co-serving -- --model DIR [flags]
 
@@ -70,7 +77,12 @@ const serverFlags = [
   "warn",
 ];
 
-type Counters = Record<"atSeconds" | "units" | "tokens" | "busySeconds", number>;
+type Counters = {
+  readonly seconds: number;
+  readonly tokens: number; // trained
+  readonly busySeconds: number; // in steps of serving
+  readonly units: UnitCounts; // of training
+};
 
 /** What was measured once. */
 type Measured = {
@@ -154,7 +166,8 @@ async function measureAll(host: Host, second: Host | null): Promise<void> {
  */
 function changeWithin(round: Required<Round>): number {
   const capacities = round.capacity.map((one) => figuresOf([one]).outputTokensPerSecond);
-  const alone = round["training alone"].map((one) => unitsPerSecond([one]));
+  const solo = round["training alone"];
+  const alone = solo.map((one) => trainedPerSecond([one], solo));
   const left = Object.values(round).flatMap((parts) => parts.map(({ stolen }) => 1 - stolen));
   return Math.max(
     ...[capacities, alone, left].map((values) => 1 - Math.min(...values) / Math.max(...values)),
@@ -206,17 +219,13 @@ async function measure(
   );
   const records = arrivals === null ? [] : await recordsOf(host, { name, arrivals, seed, window });
   const [before, after] = (await counted) as [Counted, Counted];
-  const spent = Object.fromEntries(
-    Object.entries(after.counters).map(([key, value]) => [
-      key,
-      value - before.counters[key as keyof Counters],
-    ]),
-  ) as Counters;
+  const spent = between(before.counters, after.counters);
   const stolen = stolenShare(before.processors, after.processors);
   const measured = { spent, records, window, stolen };
   const { outputTokensPerSecond, goodput, ttftMs, gapMs } = figuresOf([measured]);
+  const count = [...spent.units.values()].reduce((sum, units) => sum + units.count, 0);
   console.log(
-    `${name}: ${outputTokensPerSecond.toFixed(0)} tokens/s served, ${unitsPerSecond([measured]).toFixed(1)} units trained, ${percent(goodput.share)} in time, ttft p99 ${ttftMs.p99.toFixed(0)}, gap p99 ${gapMs.p99.toFixed(0)} ms, ${percent(stolen)} held up by other machines`,
+    `${name}: ${outputTokensPerSecond.toFixed(0)} tokens/s served, ${count} units trained, ${percent(goodput.share)} in time, ttft p99 ${ttftMs.p99.toFixed(0)}, gap p99 ${gapMs.p99.toFixed(0)} ms, ${percent(stolen)} held up by other machines`,
   );
   return measured;
 }
@@ -278,7 +287,7 @@ function report(): void {
     const busy = perSecond(of("serving"), "busySeconds");
     for (const kind of withSeparate ? (["both", "apart"] as const) : (["both"] as const)) {
       const figures = figuresOf(of(kind));
-      const training = unitsPerSecond(of(kind)) / unitsPerSecond(solo);
+      const training = trainedPerSecond(of(kind), solo) / trainedPerSecond(solo, solo);
       const serving = figures.outputTokensPerSecond / capacity;
       const inTime = figures.goodput.share;
       console.log(
@@ -304,14 +313,27 @@ function failed(why: string): void {
   process.exitCode = 1;
 }
 
-function perSecond(measured: readonly Measured[], of: keyof Counters): number {
-  const total = (key: keyof Counters) => measured.reduce((sum, { spent }) => sum + spent[key], 0);
-  return total(of) / total("atSeconds");
+function between(before: Counters, after: Counters): Counters {
+  return {
+    seconds: after.seconds - before.seconds,
+    tokens: after.tokens - before.tokens,
+    busySeconds: after.busySeconds - before.busySeconds,
+    units: unitsBetween(before.units, after.units),
+  };
 }
 
-/** What shares are made of: a unit is hundredths of a second where a step, which tokens are counted by, is seconds. */
-function unitsPerSecond(measured: readonly Measured[]): number {
-  return perSecond(measured, "units");
+function perSecond(measured: readonly Measured[], of: "tokens" | "busySeconds"): number {
+  return total(measured, of) / total(measured, "seconds");
+}
+
+function total(measured: readonly Measured[], of: Exclude<keyof Counters, "units">): number {
+  return measured.reduce((sum, { spent }) => sum + spent[of], 0);
+}
+
+/** Seconds of work in a second, as long as it took alone. */
+function trainedPerSecond(measured: readonly Measured[], alone: readonly Measured[]): number {
+  const unitsOf = (all: readonly Measured[]) => unitsOfAll(all.map(({ spent }) => spent.units));
+  return secondsAtPaceOf(unitsOf(measured), unitsOf(alone)) / total(measured, "seconds");
 }
 
 function percent(share: number): string {
@@ -319,13 +341,13 @@ function percent(share: number): string {
 }
 
 async function counters(host: Host, trainer: Host): Promise<Counters> {
-  const atSeconds = performance.now() / 1000;
+  const seconds = performance.now() / 1000;
   const [own, others] = await Promise.all([metricsOf(host), metricsOf(trainer)]);
   return {
-    atSeconds,
-    units: others.sum("cotenant_training_units_total")!,
+    seconds,
     tokens: others.sum("cotenant_training_tokens_total")!,
     busySeconds: own.sum("cotenant_engine_step_seconds_total")!,
+    units: unitCounts(others),
   };
 }
 

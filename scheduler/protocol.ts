@@ -134,13 +134,15 @@ export type RequestTiming = {
 /** Median relative errors of the latency model's predictions; null until it has seen enough runs. */
 export type LatencyErrors = { readonly decode: number | null; readonly prefill: number | null };
 
+/** Units of one kind that ran. */
+export type UnitTotals = { readonly count: number; readonly seconds: number };
+
 /** Finetuning in the engine, since it started. */
 export type TrainingStats = {
   readonly jobs: number; // that run, a unit at a time
   readonly waitingJobs: number; // for memory
-  readonly units: number;
+  readonly units: Readonly<Record<string, UnitTotals>>; // by kind
   readonly unitsDeferred: number; // steps of serving that a unit waited for
-  readonly unitSeconds: number;
   readonly tokens: number; // of steps that are done
   readonly steps: number;
   readonly shareOfTime: number; // of the engine's recent time while requests were there; 0 to 1
@@ -182,9 +184,8 @@ export type EngineStats = {
 export const idleTraining: TrainingStats = {
   jobs: 0,
   waitingJobs: 0,
-  units: 0,
+  units: {},
   unitsDeferred: 0,
-  unitSeconds: 0,
   tokens: 0,
   steps: 0,
   shareOfTime: 0,

@@ -30,7 +30,7 @@ export class TrainingTurns {
   readonly #ledger: TrainingLedger;
   readonly #latency = new UnitLatency();
   #pauseMs = 0; // that a job which is to pause may have before the next step
-  #counts = { units: 0, unitsDeferred: 0, unitSeconds: 0, tokens: 0, steps: 0 };
+  #counts = { unitsDeferred: 0, tokens: 0, steps: 0 };
 
   constructor(options: TrainingTurnsOptions) {
     this.#options = options;
@@ -75,8 +75,6 @@ export class TrainingTurns {
     this.#latency.took(unit, ms);
     this.#pauseMs -= ms;
     if (isBesideRequests) this.#ledger.trained(ms);
-    this.#counts.units++;
-    this.#counts.unitSeconds += ms / 1000;
   }
 
   /** A step of serving ran, and a unit waited. */
@@ -90,7 +88,8 @@ export class TrainingTurns {
     const { trainer } = this.#options;
     if (trainer === null) return idleTraining;
     const { shareOfTime } = this.#ledger;
-    return { ...trainer.stats(), ...this.#counts, shareOfTime, unitError: this.#latency.error };
+    const { error: unitError, totals: units } = this.#latency;
+    return { ...trainer.stats(), ...this.#counts, units, shareOfTime, unitError };
   }
 
   #report(run: number, event: JobEvent): void {

@@ -1,11 +1,12 @@
-// What a unit of finetuning takes, learnt while units run: by kind and tokens. Knows no jobs: units of several share
+// What units of finetuning took, and what the next one takes, learnt while units run: by kind and tokens. Knows no jobs: units of several share
 // a kind.
 
 import { LatencyModel } from "./latency-model.ts";
+import type { UnitTotals } from "./protocol.ts";
 
 export type UnitWork = { readonly kind: string; readonly tokens: number };
 
-type Kind = { readonly model: LatencyModel; longestMs: number };
+type Kind = { readonly model: LatencyModel; longestMs: number; count: number; seconds: number };
 
 export class UnitLatency {
   readonly #kinds = new Map<string, Kind>();
@@ -23,6 +24,8 @@ export class UnitLatency {
   took({ kind, tokens }: UnitWork, ms: number): void {
     const known = this.#kinds.get(kind) ?? this.#add(kind);
     known.longestMs = Math.max(known.longestMs, ms);
+    known.count++;
+    known.seconds += ms / 1000;
     known.model.observe(featuresOf(tokens), ms);
   }
 
@@ -32,8 +35,14 @@ export class UnitLatency {
     return errors.length === 0 ? null : Math.max(...errors);
   }
 
+  get totals(): Record<string, UnitTotals> {
+    return Object.fromEntries(
+      [...this.#kinds].map(([kind, { count, seconds }]) => [kind, { count, seconds }]),
+    );
+  }
+
   #add(kind: string): Kind {
-    const known = { model: new LatencyModel(featuresOf(0).length), longestMs: 0 };
+    const known = { model: new LatencyModel(featuresOf(0).length), longestMs: 0, count: 0, seconds: 0 };
     this.#kinds.set(kind, known);
     return known;
   }

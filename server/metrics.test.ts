@@ -23,7 +23,14 @@ const stats = {
   slotLoads: 3,
   slotLoadTimes: { bounds: [0.001, 0.01], counts: [2, 0, 1], sumSeconds: 0.5 },
   slotEvictions: 1,
-  training: { ...idleTraining, tokens: 640, steps: 5, unitSeconds: 0.75, shareOfTime: 0.4, unitError: 0.1 },
+  training: {
+    ...idleTraining,
+    tokens: 640,
+    steps: 5,
+    units: { forward: { count: 30, seconds: 0.75 }, update: { count: 5, seconds: 0.01 } },
+    shareOfTime: 0.4,
+    unitError: 0.1,
+  },
 };
 
 function scrape(source: MetricsSource | null) {
@@ -90,7 +97,8 @@ test("gauges and totals show the engine's snapshot, scrape after scrape", async 
     'cotenant_engine_steps_total{model_name="base"} 10',
     'cotenant_training_tokens_total{model_name="base"} 640',
     'cotenant_training_steps_total{model_name="base"} 5',
-    'cotenant_training_unit_seconds_total{model_name="base"} 0.75',
+    'cotenant_training_unit_seconds_total{model_name="base",kind="forward"} 0.75',
+    'cotenant_training_units_total{model_name="base",kind="update"} 5',
     'cotenant_training_units_deferred_total{model_name="base"} 0',
     'cotenant_training_share{model_name="base"} 0.4',
     'cotenant_latency_model_training_error_ratio{model_name="base"} 0.1',
