@@ -1,0 +1,69 @@
+// What serving and training got beside each other, as shares of what each gets alone.
+
+import { type Figures, type Slo, Summary } from "../load/summary.ts";
+import { secondsAtPaceOf, unitsOfAll } from "../load/training-work.ts";
+import type { Measured } from "./measured-host.ts";
+
+/** One load, with what is alone right before and right after it. */
+export type Round = {
+  readonly capacity: readonly Measured[]; // serving alone, every row taken
+  readonly solo: readonly Measured[]; // training alone
+  readonly serving: readonly Measured[]; // the load alone
+  readonly both: readonly Measured[]; // in one engine
+  readonly apart: readonly Measured[]; // in two processes; empty where that is not measured
+};
+
+export type Shares = {
+  readonly serving: number; // of its throughput alone, as is the next
+  readonly training: number;
+  readonly busy: number; // share of the time that serving alone uses
+  readonly inTime: number; // share of the requests, as is the next
+  readonly inTimeAlone: number;
+};
+
+export function sharesOf(rounds: readonly Round[], kind: "both" | "apart", slo: Slo): Shares {
+  const of = (part: keyof Round) => rounds.flatMap((round) => round[part]);
+  const { outputTokensPerSecond, goodput } = figuresOf(of(kind), slo);
+  const solo = of("solo");
+  return {
+    serving: outputTokensPerSecond / figuresOf(of("capacity"), slo).outputTokensPerSecond,
+    training: trainedPerSecond(of(kind), solo) / trainedPerSecond(solo, solo),
+    busy: perSecond(of("serving"), "busySeconds"),
+    inTime: goodput.share,
+    inTimeAlone: figuresOf(of("serving"), slo).goodput.share,
+  };
+}
+
+/**
+ * By how much the machine's speed changed during a round, as a share, told by what does not depend on how the round
+ * went: what is alone before and after it, and how long other machines held this one up in each part.
+ */
+export function changeWithin(round: Round, slo: Slo): number {
+  const { capacity, solo } = round;
+  const speeds = [
+    capacity.map((one) => figuresOf([one], slo).outputTokensPerSecond),
+    solo.map((one) => trainedPerSecond([one], solo)),
+    Object.values(round).flatMap((parts) => parts.map(({ stolen }) => 1 - stolen)),
+  ];
+  return Math.max(...speeds.map((values) => 1 - Math.min(...values) / Math.max(...values)));
+}
+
+export function figuresOf(measured: readonly Measured[], slo: Slo): Figures {
+  const summary = new Summary(slo);
+  for (const { records, window } of measured) summary.add(records, window);
+  return summary.figures();
+}
+
+export function perSecond(measured: readonly Measured[], of: "tokens" | "busySeconds"): number {
+  return total(measured, of) / total(measured, "seconds");
+}
+
+function total(measured: readonly Measured[], of: "tokens" | "busySeconds" | "seconds"): number {
+  return measured.reduce((sum, { spent }) => sum + spent[of], 0);
+}
+
+/** Seconds of work in a second, as long as it takes alone. */
+function trainedPerSecond(measured: readonly Measured[], solo: readonly Measured[]): number {
+  const unitsOf = (all: readonly Measured[]) => unitsOfAll(all.map(({ spent }) => spent.units));
+  return secondsAtPaceOf(unitsOf(measured), unitsOf(solo)) / total(measured, "seconds");
+}
