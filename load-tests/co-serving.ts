@@ -78,7 +78,6 @@ async function measureAll(host: MeasuredHost, second: MeasuredHost | null): Prom
   const solo = () => host.besideJob(() => told("training alone", host.measure(null)));
   await told("warm-up", host.measure(full));
   await solo(); // the first job's weights come from the disk
-  const { requestsPerSecond } = figuresOf([await capacity()], slo);
   const alone = async () => ({ capacity: await capacity(), solo: await solo() });
   const turns = Array.from({ length: roundsEach }, (_, seed) => loads.map((load) => ({ load, seed }))).flat();
   let attemptsLeft = attempts * turns.length;
@@ -86,7 +85,9 @@ async function measureAll(host: MeasuredHost, second: MeasuredHost | null): Prom
   for (let turn = turns.shift(); turn !== undefined && attemptsLeft > 0; turn = turns.shift()) {
     attemptsLeft--;
     const { load, seed } = turn;
-    const arrivals: Arrivals = { kind: "poisson", requestsPerSecond: load * requestsPerSecond };
+    const { outputTokensPerSecond } = figuresOf([before.capacity], slo);
+    const requestsPerSecond = (load * outputTokensPerSecond) / setting.outputTokens;
+    const arrivals: Arrivals = { kind: "poisson", requestsPerSecond };
     const measure = (name: string, trainer: MeasuredHost) =>
       told(`${name} ${load}`, host.measure(arrivals, { seed, trainer }));
     const serving = await measure("serving", host);
