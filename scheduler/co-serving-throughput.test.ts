@@ -29,13 +29,9 @@ type Outcome = {
   readonly inTime: number; // share of the answers
 };
 
-async function serve(
-  t: { mock: typeof test.mock },
-  { requests, trains, isNoisy }: Scene,
-  seed = 1,
-): Promise<Outcome> {
-  const arrivals = new Random(seed, 1);
-  const holdUps = new Random(seed, 2);
+async function serve(t: { mock: typeof test.mock }, { requests, trains, isNoisy }: Scene): Promise<Outcome> {
+  const arrivals = new Random(1);
+  const holdUps = new Random(2);
   const heldUp = (ms: number) =>
     ms * (isNoisy && holdUps.uniform() < 0.1 ? 1 + 3 * holdUps.exponential() : 1);
   const perSecond = requests !== null && "perSecond" in requests ? requests.perSecond : 0;
@@ -99,7 +95,7 @@ async function serve(
 
 for (const { isNoisy, leastSum, leastInTime } of [
   { isNoisy: false, leastSum: 0.94, leastInTime: 1 },
-  { isNoisy: true, leastSum: 0.9, leastInTime: 0.95 }, // as many as without training
+  { isNoisy: true, leastSum: 0.9, leastInTime: 0.95 },
 ]) {
   test(`finetuning beside serving costs little${isNoisy ? ", also where runs are held up" : ""}`, async (t) => {
     const solo = await serve(t, { requests: null, trains: true, isNoisy });
