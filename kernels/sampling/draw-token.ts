@@ -1,5 +1,6 @@
 // Draws a token by temperature, min_p, top_k and top_p, from a whole row of logits or from what a device told of it.
 
+import { expOfNegative } from "./exponential.ts";
 import type { KnownLogits } from "./logits-query.ts";
 import { maximum, topIndices } from "./logprobs.ts";
 import type { SamplerOptions } from "./sampler.ts";
@@ -10,7 +11,7 @@ export type Filters = Pick<SamplerOptions, "temperature" | "topP" | "topK" | "mi
 export const nucleusCounts = [64, 512];
 
 function knownWeights({ logits, largest }: KnownLogits, temperature: number): Float32Array {
-  return logits.map((logit) => Math.exp((logit - largest) / temperature));
+  return logits.map((logit) => expOfNegative((logit - largest) / temperature));
 }
 
 /** Whether all tokens that min_p and top_p leave over are among the known ones, which are the most likely. */
@@ -36,7 +37,7 @@ export function drawToken(logits: Float32Array, filters: Filters, random: number
   const max = maximum(logits);
   let total = 0;
   for (let i = 0; i < logits.length; i++) {
-    const weight = Math.exp((logits[i]! - max) / temperature);
+    const weight = expOfNegative((logits[i]! - max) / temperature);
     logits[i] = weight; // relative to the most likely token, which has 1
     total += weight;
   }

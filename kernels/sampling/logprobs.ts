@@ -1,12 +1,14 @@
 // Log-probabilities of the unmodified distribution, and the n most likely tokens.
 
+import { expOfNegative } from "./exponential.ts";
+
 export type RankedToken = readonly [tokenId: number, logprob: number];
 
 /** log(sum(exp(logits))), stable. */
 export function logSumExp(logits: Float32Array): number {
   const max = maximum(logits);
   let sum = 0;
-  for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - max);
+  for (let i = 0; i < logits.length; i++) sum += expOfNegative(logits[i]! - max);
   return max + Math.log(sum);
 }
 
