@@ -8,10 +8,11 @@ import { type Measured, type MeasuredHost, withHost } from "./co-serving/measure
 import {
   changeWithin,
   figuresOf,
-  perSecond,
   type Round,
   type Shares,
+  servedPerSecond,
   sharesOf,
+  trainedTokensPerSecond,
 } from "./co-serving/shares.ts";
 import type { Arrivals } from "./load/arrivals.ts";
 import { runHeader } from "./load/run-header.ts";
@@ -28,11 +29,20 @@ const usage = `npm run co-serving -- --model DIR [flags]
   --quantize Q       int4, int8 or none (int4)
   --ttft N, --tpot N targets in ms (2000, 200)
   --separate yes|no  also with the training in a second server, at each load (yes)
-  --drift P          a round within which the machine's speed changes by more than P percent is measured again, twice at
-                     most (10)`;
+  --drift P          a round within which the machine's speed changes by more than P percent is measured again (10)
+  --stolen P         so is at once what other machines held up for more than P percent of its time (10)
+  --minutes N        after which nothing is measured again (60)`;
 
 const names = ["model", "loads", "seconds", "rounds", "rows", "prompt", "output", "quantize"];
-const commandLine = new CommandLine(usage, [...names, "ttft", "tpot", "separate", "drift"]);
+const commandLine = new CommandLine(usage, [
+  ...names,
+  "ttft",
+  "tpot",
+  "separate",
+  "drift",
+  "stolen",
+  "minutes",
+]);
 const model = commandLine.string("model");
 const rows = commandLine.whole("rows", 16);
 const quantize = commandLine.string("quantize", "int4");
@@ -48,13 +58,12 @@ const roundsEach = commandLine.whole("rounds", 2);
 const withSeparate = commandLine.string("separate", "yes") === "yes";
 const kinds = withSeparate ? (["both", "apart"] as const) : (["both"] as const);
 const drift = commandLine.whole("drift", 10) / 100;
+const stolen = commandLine.whole("stolen", 10) / 100;
+const untilMs = performance.now() + commandLine.whole("minutes", 60) * 60_000;
 const loads = commandLine
   .string("loads", "25,50,75,100")
   .split(",")
   .map((text) => Number(text) / 100);
-
-/** Of each round on average, before it is given up that the machine becomes even. */
-const attempts = 3;
 
 /** The bars of the product's promise. */
 const bars = { goodput: { alone: 0.995, beside: 0.99 }, training: 0.8, sum: 0.92 };
@@ -74,22 +83,19 @@ console.log(`load average ${loadavg()[0]!.toFixed(1)}`);
 
 async function measureAll(host: MeasuredHost, second: MeasuredHost | null): Promise<void> {
   const full = { kind: "closed", clients: rows } as const;
-  const capacity = () => told("capacity", host.measure(full));
-  const solo = () => host.besideJob(() => told("training alone", host.measure(null)));
+  const capacity = () => undisturbed("capacity", () => host.measure(full));
+  const solo = () => host.besideJob(() => undisturbed("training alone", () => host.measure(null)));
   await told("warm-up", host.measure(full));
   await solo(); // the first job's weights come from the disk
   const alone = async () => ({ capacity: await capacity(), solo: await solo() });
   const turns = Array.from({ length: roundsEach }, (_, seed) => loads.map((load) => ({ load, seed }))).flat();
-  let attemptsLeft = attempts * turns.length;
   let before = await alone();
-  for (let turn = turns.shift(); turn !== undefined && attemptsLeft > 0; turn = turns.shift()) {
-    attemptsLeft--;
+  for (let turn = turns.shift(); turn !== undefined; turn = turns.shift()) {
     const { load, seed } = turn;
-    const { outputTokensPerSecond } = figuresOf([before.capacity], slo);
-    const requestsPerSecond = (load * outputTokensPerSecond) / setting.outputTokens;
+    const requestsPerSecond = (load * servedPerSecond([before.capacity], slo)) / setting.outputTokens;
     const arrivals: Arrivals = { kind: "poisson", requestsPerSecond };
     const measure = (name: string, trainer: MeasuredHost) =>
-      told(`${name} ${load}`, host.measure(arrivals, { seed, trainer }));
+      undisturbed(`${name} ${load}`, () => host.measure(arrivals, { seed, trainer }));
     const serving = await measure("serving", host);
     const both = await host.besideJob(() => measure("both", host));
     const apart = second === null ? [] : [await second.besideJob(() => measure("apart", second))];
@@ -106,11 +112,22 @@ async function measureAll(host: MeasuredHost, second: MeasuredHost | null): Prom
       rounds.get(load)!.push(round);
       for (const kind of kinds) console.log(described(load, kind, sharesOf([round], kind, slo)));
     } else {
-      turns.push(turn);
-      console.log(`load ${load}: the machine's speed changed by ${percent(change)}; again later`);
+      if (!outOfTime()) turns.push(turn);
+      console.log(`load ${load}: the machine's speed changed by ${percent(change)}; not counted`);
     }
     before = after;
   }
+}
+
+async function undisturbed(name: string, measure: () => Promise<Measured>): Promise<Measured> {
+  for (;;) {
+    const measured = await told(name, measure());
+    if (measured.stolen <= stolen || outOfTime()) return measured;
+  }
+}
+
+function outOfTime(): boolean {
+  return performance.now() > untilMs;
 }
 
 async function told(name: string, measuring: Promise<Measured>): Promise<Measured> {
@@ -145,16 +162,11 @@ function report(): void {
     if (kept.length < roundsEach)
       failed(`load ${load}: ${kept.length} of ${roundsEach} rounds were even enough`);
     if (kept.length === 0) continue;
-    const capacity = figuresOf(
-      kept.flatMap((round) => round.capacity),
-      slo,
-    );
-    const tokens = perSecond(
-      kept.flatMap(({ solo }) => solo),
-      "tokens",
-    );
+    const all = (part: "capacity" | "solo") => kept.flatMap((round) => round[part]);
+    const served = servedPerSecond(all("capacity"), slo).toFixed(0);
+    const trained = trainedTokensPerSecond(all("solo")).toFixed(0);
     console.log(
-      `load ${load}, ${kept.length} rounds: serving alone ${capacity.outputTokensPerSecond.toFixed(0)} tokens/s, training alone ${tokens.toFixed(0)} tokens/s`,
+      `load ${load}, ${kept.length} rounds: serving alone ${served} tokens/s, training alone ${trained} tokens/s`,
     );
     for (const kind of kinds) console.log(described(load, kind, sharesOf(kept, kind, slo)));
     const { serving, training, busy, inTime, inTimeAlone } = sharesOf(kept, "both", slo);

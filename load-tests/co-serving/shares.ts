@@ -1,4 +1,5 @@
-// What serving and training got beside each other, as shares of what each gets alone.
+// What serving and training got beside each other, as shares of what each gets alone. Rates are of the time that the
+// machine had: what other machines took of it, a few percent of a measurement that counts, is no time of ours.
 
 import { type Figures, type Slo, Summary } from "../load/summary.ts";
 import { secondsAtPaceOf, unitsOfAll } from "../load/training-work.ts";
@@ -23,27 +24,24 @@ export type Shares = {
 
 export function sharesOf(rounds: readonly Round[], kind: "both" | "apart", slo: Slo): Shares {
   const of = (part: keyof Round) => rounds.flatMap((round) => round[part]);
-  const { outputTokensPerSecond, goodput } = figuresOf(of(kind), slo);
   const solo = of("solo");
   return {
-    serving: outputTokensPerSecond / figuresOf(of("capacity"), slo).outputTokensPerSecond,
+    serving: servedPerSecond(of(kind), slo) / servedPerSecond(of("capacity"), slo),
     training: trainedPerSecond(of(kind), solo) / trainedPerSecond(solo, solo),
-    busy: perSecond(of("serving"), "busySeconds"),
-    inTime: goodput.share,
+    busy: total(of("serving"), "busySeconds") / total(of("serving"), "seconds"),
+    inTime: figuresOf(of(kind), slo).goodput.share,
     inTimeAlone: figuresOf(of("serving"), slo).goodput.share,
   };
 }
 
 /**
  * By how much the machine's speed changed during a round, as a share, told by what does not depend on how the round
- * went: what is alone before and after it, and how long other machines held this one up in each part.
+ * went: what is alone before and after it.
  */
-export function changeWithin(round: Round, slo: Slo): number {
-  const { capacity, solo } = round;
+export function changeWithin({ capacity, solo }: Round, slo: Slo): number {
   const speeds = [
-    capacity.map((one) => figuresOf([one], slo).outputTokensPerSecond),
+    capacity.map((one) => servedPerSecond([one], slo)),
     solo.map((one) => trainedPerSecond([one], solo)),
-    Object.values(round).flatMap((parts) => parts.map(({ stolen }) => 1 - stolen)),
   ];
   return Math.max(...speeds.map((values) => 1 - Math.min(...values) / Math.max(...values)));
 }
@@ -54,16 +52,26 @@ export function figuresOf(measured: readonly Measured[], slo: Slo): Figures {
   return summary.figures();
 }
 
-export function perSecond(measured: readonly Measured[], of: "tokens" | "busySeconds"): number {
-  return total(measured, of) / total(measured, "seconds");
+/** Tokens of answers. */
+export function servedPerSecond(measured: readonly Measured[], slo: Slo): number {
+  const wall = total(measured, "seconds") / hadSeconds(measured);
+  return figuresOf(measured, slo).outputTokensPerSecond * wall;
+}
+
+export function trainedTokensPerSecond(measured: readonly Measured[]): number {
+  return total(measured, "tokens") / hadSeconds(measured);
+}
+
+/** Seconds of work in a second, as long as it takes alone. */
+function trainedPerSecond(measured: readonly Measured[], solo: readonly Measured[]): number {
+  const unitsOf = (all: readonly Measured[]) => unitsOfAll(all.map(({ spent }) => spent.units));
+  return secondsAtPaceOf(unitsOf(measured), unitsOf(solo)) / hadSeconds(measured);
 }
 
 function total(measured: readonly Measured[], of: "tokens" | "busySeconds" | "seconds"): number {
   return measured.reduce((sum, { spent }) => sum + spent[of], 0);
 }
 
-/** Seconds of work in a second, as long as it takes alone. */
-function trainedPerSecond(measured: readonly Measured[], solo: readonly Measured[]): number {
-  const unitsOf = (all: readonly Measured[]) => unitsOfAll(all.map(({ spent }) => spent.units));
-  return secondsAtPaceOf(unitsOf(measured), unitsOf(solo)) / total(measured, "seconds");
+function hadSeconds(measured: readonly Measured[]): number {
+  return measured.reduce((sum, { spent, stolen }) => sum + spent.seconds * (1 - stolen), 0);
 }
