@@ -14,8 +14,10 @@ import {
   sharesOf,
   trainedTokensPerSecond,
 } from "./co-serving/shares.ts";
+import { measureSliced } from "./co-serving/sliced-engines.ts";
 import type { Arrivals } from "./load/arrivals.ts";
-import { runHeader } from "./load/run-header.ts";
+import { machineHeader, runHeader } from "./load/run-header.ts";
+import { processorTime, stolenShare } from "./load/stolen-time.ts";
 
 const usage = `npm run co-serving -- --model DIR [flags]
 
@@ -26,36 +28,34 @@ const usage = `npm run co-serving -- --model DIR [flags]
   --rows N           --max-rows of the server (16)
   --prompt N         tokens of a prompt (96)
   --output N         tokens of an answer (48)
-  --quantize Q       int4, int8 or none (int4)
+  --quantize Q       int4, int8, f16 or none (int4)
   --ttft N, --tpot N targets in ms (2000, 200)
+  --sliced yes|no    instead, engines of one process that take turns of half a second, each on a clock of its own, without
+                     HTTP: for a machine that others slow down; --rounds, --separate and what follows are not for it (no)
   --separate yes|no  also with the training in a second server, at each load (yes)
   --drift P          a round within which the machine's speed changes by more than P percent is measured again (10)
   --stolen P         so is at once what other machines held up for more than P percent of its time (10)
   --minutes N        after which nothing is measured again (60)`;
 
 const names = ["model", "loads", "seconds", "rounds", "rows", "prompt", "output", "quantize"];
-const commandLine = new CommandLine(usage, [
-  ...names,
-  "ttft",
-  "tpot",
-  "separate",
-  "drift",
-  "stolen",
-  "minutes",
-]);
+const ofServers = ["separate", "drift", "stolen", "minutes"];
+const commandLine = new CommandLine(usage, [...names, "ttft", "tpot", "sliced", ...ofServers]);
 const model = commandLine.string("model");
 const rows = commandLine.whole("rows", 16);
-const quantize = commandLine.string("quantize", "int4");
+const quantize = commandLine.oneOf("quantize", ["int4", "int8", "f16", "none"]);
 const slo = { ttftMs: commandLine.whole("ttft", 2000), tpotMs: commandLine.whole("tpot", 200) };
 const setting = {
-  serverFlags: ["--model", model, "--max-rows", `${rows}`, "--quantize", quantize, "--log-level", "warn"],
+  model,
+  rows,
+  quantize,
   promptTokens: commandLine.whole("prompt", 96),
   outputTokens: commandLine.whole("output", 48),
   slo,
   seconds: commandLine.whole("seconds", 30),
 };
-const roundsEach = commandLine.whole("rounds", 2);
-const withSeparate = commandLine.string("separate", "yes") === "yes";
+const isSliced = commandLine.string("sliced", "no") === "yes";
+const roundsEach = isSliced ? 1 : commandLine.whole("rounds", 2);
+const withSeparate = !isSliced && commandLine.string("separate", "yes") === "yes";
 const kinds = withSeparate ? (["both", "apart"] as const) : (["both"] as const);
 const drift = commandLine.whole("drift", 10) / 100;
 const stolen = commandLine.whole("stolen", 10) / 100;
@@ -70,16 +70,24 @@ const bars = { goodput: { alone: 0.995, beside: 0.99 }, training: 0.8, sum: 0.92
 
 const rounds = new Map<number, Round[]>(loads.map((load) => [load, []]));
 
-await withHost(setting, async (host) => {
-  const header = await runHeader(process.argv.slice(2), host.client);
-  console.log(
-    JSON.stringify({ ...header, command: `npm run co-serving -- ${process.argv.slice(2).join(" ")}` }),
-  );
-  if (!withSeparate) return measureAll(host, null);
-  await withHost(setting, (second) => measureAll(host, second));
-});
+if (isSliced) await measureSlices();
+else {
+  await withHost(setting, async (host) => {
+    console.log(JSON.stringify(await runHeader(process.argv.slice(2), host.client)));
+    if (!withSeparate) return measureAll(host, null);
+    await withHost(setting, (second) => measureAll(host, second));
+  });
+}
 report();
 console.log(`load average ${loadavg()[0]!.toFixed(1)}`);
+
+async function measureSlices(): Promise<void> {
+  const command = `npm run co-serving -- ${process.argv.slice(2).join(" ")}`;
+  console.log(JSON.stringify({ ...machineHeader(), command }));
+  const before = processorTime();
+  for (const [load, round] of await measureSliced(setting, loads)) rounds.get(load)!.push(round);
+  console.log(`${percent(stolenShare(before, processorTime()))} held up by other machines`);
+}
 
 async function measureAll(host: MeasuredHost, second: MeasuredHost | null): Promise<void> {
   const full = { kind: "closed", clients: rows } as const;

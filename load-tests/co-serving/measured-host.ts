@@ -1,6 +1,7 @@
 // A server of this checkout that is measured: what it served and trained in a window of time.
 
 import { setTimeout as delay } from "node:timers/promises";
+import type { Quantization } from "../../scheduler/protocol.ts";
 import { withEmbeddedServer } from "../../scripts/embedded-server.ts";
 import { baseModel } from "../held-out.ts";
 import type { Arrivals } from "../load/arrivals.ts";
@@ -16,7 +17,9 @@ import type { Slo, Window } from "../load/summary.ts";
 import { type UnitCounts, unitCounts, unitsBetween } from "../load/training-work.ts";
 
 export type Setting = {
-  readonly serverFlags: readonly string[];
+  readonly model: string; // its directory
+  readonly quantize: Quantization;
+  readonly rows: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
   readonly slo: Slo;
@@ -31,7 +34,7 @@ export type Measured = {
   readonly stolen: number; // share of the time in which other machines held this one up
 };
 
-type Counters = {
+export type Counters = {
   readonly seconds: number;
   readonly tokens: number; // trained
   readonly busySeconds: number; // in steps of serving
@@ -39,7 +42,9 @@ type Counters = {
 };
 
 export function withHost(setting: Setting, use: (host: MeasuredHost) => Promise<void>): Promise<void> {
-  return withEmbeddedServer(setting.serverFlags, async (url) => {
+  const { model, rows, quantize } = setting;
+  const flags = ["--model", model, "--max-rows", `${rows}`, "--quantize", quantize, "--log-level", "warn"];
+  return withEmbeddedServer(flags, async (url) => {
     await using client = new HttpClient(url);
     const base = await baseModel(url);
     const models = { base, adapters: [], contextTokens: 2048 };

@@ -1,0 +1,286 @@
+// Engines of one process that take turns, each with its load: what is measured beside each other on servers, without
+// HTTP and client, but so that other machines' work on the same processor slows all of it alike.
+
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
+import type { JobStart } from "../../finetuning/job.ts";
+import { methods } from "../../finetuning/methods/index.ts";
+import { checkSettings } from "../../finetuning/settings.ts";
+import { Trainer } from "../../finetuning/trainer.ts";
+import { TrainingJob } from "../../finetuning/training-job.ts";
+import { jobMemory } from "../../finetuning/training-memory.ts";
+import { type BaseModel, openBaseModel } from "../../kernels/base-model.ts";
+import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
+import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
+import { CpuProbes } from "../../kernels/cpu/probes.ts";
+import { adapterTargets } from "../../kernels/model-family.ts";
+import { greedySampling } from "../../kernels/sampling/sampler.ts";
+import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
+import { EngineLoop } from "../../scheduler/loop.ts";
+import type { FromEngine } from "../../scheduler/protocol.ts";
+import { encodings } from "../../scheduler/quantization.ts";
+import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
+import { resolveSpec } from "../../server/finetuning/job-hyperparameters.ts";
+import { Random } from "../load/random.ts";
+import type { RequestRecord } from "../load/request-record.ts";
+import type { Window } from "../load/summary.ts";
+import { unitsBetween } from "../load/training-work.ts";
+import type { Counters, Measured, Setting } from "./measured-host.ts";
+import type { Round } from "./shares.ts";
+import { Lane, SlicedTime } from "./sliced-time.ts";
+
+/** One round of all loads, with one measurement of what is alone. @param loads of the serving capacity, in shares */
+export async function measureSliced(
+  setting: Setting,
+  loads: readonly number[],
+): Promise<ReadonlyMap<number, Round>> {
+  const time = new SlicedTime();
+  const engine = async (requests: Requests, trains: boolean) =>
+    new SlicedEngine({ setting, base: await openBase(setting), time, requests, trains });
+  const capacity = await engine({ kind: "closed", clients: setting.rows }, false);
+  const solo = await engine({ kind: "none" }, true);
+  const perSecond = (load: number) => () => (load * capacity.tokensPerSecond) / setting.outputTokens;
+  const parts: { load: number; serving: SlicedEngine; both: SlicedEngine }[] = [];
+  for (const load of loads) {
+    const requests = { kind: "poisson", perSecond: perSecond(load), seed: 100 * load } as const;
+    parts.push({ load, serving: await engine(requests, false), both: await engine(requests, true) });
+  }
+  const engines = [capacity, solo, ...parts.flatMap(({ serving, both }) => [serving, both])];
+  const rampMs = setting.outputTokens * setting.slo.tpotMs; // before that requests come and none goes
+  for (const one of engines) await one.start();
+  await time.takeTurns([capacity.lane], () => capacity.lane.ms >= rampMs); // loads are shares of what it serves
+  const lanes = engines.map(({ lane }) => lane);
+  const fromMs = time.align(lanes) + rampMs;
+  const window = { fromMs, toMs: fromMs + setting.seconds * 1000 };
+  for (const one of engines) one.measure(window);
+  await time.takeTurns(lanes, () => lanes.every(({ ms }) => ms >= window.toMs));
+  const alone = { capacity: [capacity.measured()], solo: [solo.measured()], apart: [] };
+  const rounds = parts.map(({ load, serving, both }) => {
+    return [load, { ...alone, serving: [serving.measured()], both: [both.measured()] }] as const;
+  });
+  for (const one of engines) await one.close();
+  return new Map(rounds);
+}
+
+/** Each engine has its own, as servers have. */
+function openBase({ model, quantize }: Setting): Promise<BaseModel> {
+  return openBaseModel({
+    modelDirectory: model,
+    cacheDirectory: join(tmpdir(), "cotenant-bench-cache"),
+    encoding: encodings[quantize],
+    threads: 0,
+    plainGraphBytes: 256 * 1024 * 1024, // the server's default
+    onProgress: () => {},
+  });
+}
+
+type Requests =
+  | { readonly kind: "none" }
+  | { readonly kind: "closed"; readonly clients: number }
+  | { readonly kind: "poisson"; readonly perSecond: () => number; readonly seed: number };
+
+type EngineParts = {
+  readonly setting: Setting;
+  readonly base: BaseModel;
+  readonly time: SlicedTime;
+  readonly requests: Requests;
+  readonly trains: boolean;
+};
+
+type Answer = { readonly dueMs: number; readonly chunkMs: number[]; endedMs: number | null };
+
+class SlicedEngine {
+  readonly lane: Lane;
+  readonly #parts: EngineParts;
+  readonly #loop: EngineLoop;
+  readonly #trainer: Trainer<TrainingKernel>;
+  readonly #random: Random;
+  readonly #answers = new Map<string, Answer>();
+  #nextMs = Number.POSITIVE_INFINITY; // when a request comes
+  #window: Window | null = null;
+  #counters: { before: Counters | null; after: Counters | null } = { before: null, after: null };
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    const { base, setting, requests, trains } = parts;
+    const { promptTokens, outputTokens, rows, slo } = setting;
+    this.#random = new Random(requests.kind === "poisson" ? requests.seed : 0);
+    this.lane = new Lane(
+      () => this.#onTime(),
+      () => (trains || this.#nextMs === Number.POSITIVE_INFINITY ? null : this.#nextMs),
+    );
+    const targets = adapterTargets(base.config);
+    this.#trainer = new Trainer({
+      memoryBytes: defaultScheduling.trainingMemoryBytes,
+      memoryOf: (job) => jobMemory(job, targets),
+      openKernel: () => TrainingKernel.open(base, { threads: availableParallelism() }),
+      openJob: (start, { kernel, report }) =>
+        new TrainingJob(start, { kernel, probes: new CpuProbes(base), targets, report }),
+    });
+    this.#loop = new EngineLoop({
+      runner: new CpuRunner(base, { maxRows: rows, maxContext: 2 * (promptTokens + outputTokens) }),
+      trainer: this.#trainer,
+      scheduling: { ...defaultScheduling, ttftTargetMs: slo.ttftMs, tpotTargetMs: slo.tpotMs },
+      chunkTokens: prefixBlockTokens,
+      promptTokensPerStep: 512,
+      eosTokenIds: base.eosTokenIds,
+      vocabSize: base.config.vocabSize,
+      post: (message) => this.#hear(message),
+    });
+  }
+
+  /** Answered tokens in a second of its turns. */
+  get tokensPerSecond(): number {
+    const tokens = [...this.#answers.values()].reduce((sum, { chunkMs }) => sum + chunkMs.length, 0);
+    return (1000 * tokens) / this.lane.ranMs;
+  }
+
+  /** Requests of a closed loop come. Resolves when its job has done a step: the kernel is open. */
+  async start(): Promise<void> {
+    const { trains, time, requests, base } = this.#parts;
+    if (requests.kind === "closed") {
+      time.begin(this.lane, () => {
+        for (let client = 0; client < requests.clients; client++) this.#ask(0);
+      });
+    }
+    if (!trains) return;
+    const job = randomJob(base.config.vocabSize);
+    time.begin(this.lane, () => this.#loop.receive({ type: "start-training", run: 1, job }));
+    await time.takeTurns([this.lane], () => this.#loop.stats().training.steps > 0);
+  }
+
+  /** Requests of an open loop come. */
+  measure(window: Window): void {
+    this.#window = window;
+    const { requests, time } = this.#parts;
+    if (requests.kind === "poisson") this.#nextMs = time.nowMs(this.lane) + this.#gapMs(requests);
+  }
+
+  measured(): Measured {
+    const { before, after } = this.#counters;
+    const spent = {
+      seconds: after!.seconds - before!.seconds,
+      tokens: after!.tokens - before!.tokens,
+      busySeconds: after!.busySeconds - before!.busySeconds,
+      units: unitsBetween(before!.units, after!.units),
+    };
+    const records = [...this.#answers.values()].map((answer) => this.#recordOf(answer));
+    return { spent, records, window: this.#window!, stolen: 0 };
+  }
+
+  async close(): Promise<void> {
+    this.#nextMs = Number.POSITIVE_INFINITY;
+    this.#loop.receive({ type: "close" });
+    await this.#parts.time.takeTurns([this.lane], () => this.lane.callbacks.length === 0);
+    await this.#trainer.close();
+    await this.#parts.base.close();
+  }
+
+  #onTime(): void {
+    const { requests, time } = this.#parts;
+    const nowMs = time.nowMs(this.lane);
+    while (requests.kind === "poisson" && this.#nextMs <= nowMs) {
+      this.#ask(this.#nextMs);
+      this.#nextMs += this.#gapMs(requests);
+    }
+    if (this.#window === null) return;
+    if (nowMs >= this.#window.fromMs) this.#counters.before ??= this.#count();
+    if (nowMs >= this.#window.toMs) this.#counters.after ??= this.#count();
+  }
+
+  #gapMs({ perSecond }: { readonly perSecond: () => number }): number {
+    return (1000 * this.#random.exponential()) / perSecond();
+  }
+
+  #ask(dueMs: number): void {
+    const { setting, base } = this.#parts;
+    const id = `${this.#answers.size}`;
+    this.#answers.set(id, { dueMs, chunkMs: [], endedMs: null });
+    const { vocabSize } = base.config;
+    this.#loop.receive({
+      type: "submit",
+      request: {
+        id,
+        tenant: { id: "default", weight: 1, rowsAtOnce: null },
+        priority: 0,
+        timeoutMs: null,
+        promptTokenIds: Array.from({ length: setting.promptTokens }, () => this.#random.below(vocabSize)),
+        adapterVersion: null,
+        blend: null,
+        sampling: { ...greedySampling, temperature: 1, seed: this.#answers.size },
+        maxTokens: setting.outputTokens,
+        minTokens: 0,
+        stopTokenIds: [],
+        ignoreEos: true,
+        logprobs: null,
+        promptLogprobs: null,
+      },
+    });
+  }
+
+  #hear(message: FromEngine): void {
+    if (message.type === "refused") throw new Error(message.message);
+    if (message.type === "training" && message.event.type === "failed")
+      throw new Error(message.event.message);
+    if (message.type !== "events") return;
+    const nowMs = performance.now();
+    for (const [id, { type }] of message.events) {
+      const answer = this.#answers.get(id)!;
+      if (type === "token") answer.chunkMs.push(nowMs);
+      if (type !== "finished") continue;
+      answer.endedMs = nowMs;
+      if (this.#parts.requests.kind === "closed") this.#ask(nowMs);
+    }
+  }
+
+  #count(): Counters {
+    const { stepSeconds, training } = this.#loop.stats();
+    return {
+      seconds: performance.now() / 1000,
+      tokens: training.tokens,
+      busySeconds: stepSeconds,
+      units: new Map(Object.entries(training.units)),
+    };
+  }
+
+  #recordOf({ dueMs, chunkMs, endedMs }: Answer): RequestRecord {
+    return {
+      stream: 0,
+      tenant: "default",
+      model: "base",
+      dueMs,
+      sentMs: dueMs,
+      endedMs: endedMs ?? this.lane.ms,
+      chunkMs: Float64Array.from(chunkMs),
+      promptTokens: this.#parts.setting.promptTokens,
+      outputTokens: chunkMs.length,
+      outcome: endedMs === null ? "unfinished" : "finished",
+      error: null,
+    };
+  }
+}
+
+/** As the tool's jobs on servers: 256 examples of about 100 tokens, of which a third is learned; four of them a step. */
+function randomJob(vocabSize: number): JobStart {
+  const random = new Random(2);
+  const [examples, tokens, promptTokens] = [256, 104, 70];
+  const { spec } = resolveSpec(
+    {
+      path: "job",
+      method: { name: "lora", settings: checkSettings(methods.lora.settings, {}, "job") },
+      objective: "cross-entropy",
+      seed: 1,
+      hyperparameters: { n_epochs: 1000, batch_size: 4, checkpoint_steps: 1_000_000 },
+    },
+    examples,
+  );
+  const training = {
+    tokenIds: Int32Array.from({ length: examples * tokens }, () => random.below(vocabSize)),
+    weights: Float32Array.from({ length: examples * tokens }, (_, at) =>
+      at % tokens < promptTokens ? 0 : 1,
+    ),
+    ends: Int32Array.from({ length: examples }, (_, index) => (index + 1) * tokens),
+  };
+  const tenant = { id: "default", weight: 1 };
+  return { id: "job", tenant, spec, training, validation: null, from: null, checkpoint: null };
+}
