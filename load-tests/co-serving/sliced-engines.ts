@@ -54,6 +54,7 @@ export async function measureSliced(
   const window = { fromMs, toMs: fromMs + setting.seconds * 1000 };
   for (const one of engines) one.measure(window);
   await time.takeTurns(lanes, () => lanes.every(({ ms }) => ms >= window.toMs));
+  for (const one of engines) await one.drain();
   const alone = { capacity: [capacity.measured()], solo: [solo.measured()], apart: [] };
   const rounds = parts.map(({ load, serving, both }) => {
     return [load, { ...alone, serving: [serving.measured()], both: [both.measured()] }] as const;
@@ -168,8 +169,15 @@ class SlicedEngine {
     return { spent, records, window: this.#window!, stolen: 0 };
   }
 
-  async close(): Promise<void> {
+  /** No more requests come. Resolves when those of an open loop have their answers: they are judged as well. */
+  async drain(): Promise<void> {
     this.#nextMs = Number.POSITIVE_INFINITY;
+    if (this.#parts.requests.kind !== "poisson") return;
+    const isDone = () => [...this.#answers.values()].every(({ endedMs }) => endedMs !== null);
+    await this.#parts.time.takeTurns([this.lane], isDone);
+  }
+
+  async close(): Promise<void> {
     this.#loop.receive({ type: "close" });
     await this.#parts.time.takeTurns([this.lane], () => this.lane.callbacks.length === 0);
     await this.#trainer.close();
