@@ -1,6 +1,6 @@
 // npm run co-serving -- --model DIR: what finetuning and serving get beside each other, and what each gets alone, in one
 // run. Over HTTP, on servers of this checkout; the settings take turns. Shown beside it: the same training in a second
-// server, which shares the processor by the operating system's scheduler.
+// server, which shares the processor by the operating system's scheduler. Or, with --sliced yes, on engines that take turns.
 
 import { loadavg } from "node:os";
 import { CommandLine } from "../scripts/command-line.ts";

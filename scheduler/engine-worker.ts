@@ -1,27 +1,21 @@
 // The engine's thread: opens the base model on a device, then hands every message to the loop.
 
 import { parentPort, workerData } from "node:worker_threads";
-import { Trainer } from "../finetuning/trainer.ts";
-import { TrainingJob } from "../finetuning/training-job.ts";
-import { jobMemory } from "../finetuning/training-memory.ts";
 import { describeCheckpoint } from "../kernels/base-model.ts";
 import { checkInvariance } from "../kernels/cpu/invariance-check.ts";
 import { prefixBlockTokens } from "../kernels/cpu/prefix-cache.ts";
-import type { OpenedDevice } from "../kernels/device.ts";
 import { openDevice } from "../kernels/devices/index.ts";
 import { CotenantError } from "../kernels/errors.ts";
 import { adapterTargets } from "../kernels/model-family.ts";
-import type { TrainingKernel } from "../kernels/training/training-kernel.ts";
 import { contextFor } from "./context-length.ts";
-import { EngineLoop } from "./loop.ts";
+import { EngineLoop, promptTokensPerStep } from "./loop.ts";
+import { openTrainer } from "./open-trainer.ts";
 import type { EngineOptions, FromEngine, ServedModel, ToEngine } from "./protocol.ts";
 import { encodings } from "./quantization.ts";
 import { transfersOf } from "./transfers.ts";
 
 const port = parentPort!;
 const post = (message: FromEngine) => port.postMessage(message, transfersOf(message));
-
-const promptTokensPerStep = 512;
 
 try {
   await serve(workerData as EngineOptions);
@@ -57,7 +51,7 @@ async function serve(options: EngineOptions): Promise<void> {
   const { vocabSize } = base.config;
   const targets = adapterTargets(base.config);
   if (options.scheduling.batchInvariant) await checkInvariance(runner, { targets, vocabSize });
-  const trainer = openTrainer(device, options);
+  const trainer = openTrainer(device, options.scheduling);
   const loop = new EngineLoop({
     runner,
     trainer,
@@ -96,19 +90,6 @@ async function serve(options: EngineOptions): Promise<void> {
   };
   post({ type: "ready", model });
   failure.catch(fail);
-}
-
-type TrainedDevice = Pick<OpenedDevice, "base" | "training">;
-
-function openTrainer({ base, training }: TrainedDevice, options: EngineOptions): Trainer<TrainingKernel> {
-  const targets = adapterTargets(base.config);
-  return new Trainer({
-    memoryBytes: Math.max(0, options.scheduling.trainingMemoryBytes - training.baseBytes),
-    memoryOf: (job) => jobMemory(job, targets),
-    openKernel: training.openKernel,
-    openJob: (start, { kernel, report }) =>
-      new TrainingJob(start, { kernel, probes: training.probes(kernel), targets, report }),
-  });
 }
 
 type Report = (stage: string, done: number, total: number) => void;

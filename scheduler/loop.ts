@@ -29,6 +29,9 @@ export type LoopOptions = {
   readonly trainer?: UnitSource; // of finetuning jobs, whose units run between steps
 };
 
+/** What an engine reads at most of prompts in a step. */
+export const promptTokensPerStep = 512;
+
 const statsIntervalMs = 100;
 const usualOutputTokens = 128; // until some requests have ended
 const newestShare = 0.05; // of the newest request in the usual number of output tokens

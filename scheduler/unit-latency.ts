@@ -1,5 +1,5 @@
-// What units of finetuning took, and what the next one takes, learnt while units run: by kind and tokens. Knows no jobs: units of several share
-// a kind.
+// What units of finetuning took, and what the next one takes, learnt while units run: by kind and tokens. Knows no jobs:
+// units of several share a kind.
 
 import { LatencyModel } from "./latency-model.ts";
 import type { UnitTotals } from "./protocol.ts";

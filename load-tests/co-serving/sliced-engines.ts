@@ -1,22 +1,19 @@
 // Engines of one process that take turns, each with its load: what is measured beside each other on servers, without
 // HTTP and client, but so that other machines' work on the same processor slows all of it alike.
 
-import { availableParallelism, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { JobStart } from "../../finetuning/job.ts";
 import { methods } from "../../finetuning/methods/index.ts";
 import { checkSettings } from "../../finetuning/settings.ts";
-import { Trainer } from "../../finetuning/trainer.ts";
-import { TrainingJob } from "../../finetuning/training-job.ts";
-import { jobMemory } from "../../finetuning/training-memory.ts";
-import { type BaseModel, openBaseModel } from "../../kernels/base-model.ts";
-import { CpuRunner } from "../../kernels/cpu/cpu-runner.ts";
+import type { Trainer } from "../../finetuning/trainer.ts";
 import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
-import { CpuProbes } from "../../kernels/cpu/probes.ts";
-import { adapterTargets } from "../../kernels/model-family.ts";
+import type { OpenedDevice } from "../../kernels/device.ts";
+import { openCpu } from "../../kernels/devices/cpu.ts";
 import { greedySampling } from "../../kernels/sampling/sampler.ts";
-import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
-import { EngineLoop } from "../../scheduler/loop.ts";
+import type { TrainingKernel } from "../../kernels/training/training-kernel.ts";
+import { EngineLoop, promptTokensPerStep } from "../../scheduler/loop.ts";
+import { openTrainer } from "../../scheduler/open-trainer.ts";
 import type { FromEngine } from "../../scheduler/protocol.ts";
 import { encodings } from "../../scheduler/quantization.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
@@ -36,7 +33,7 @@ export async function measureSliced(
 ): Promise<ReadonlyMap<number, Round>> {
   const time = new SlicedTime();
   const engine = async (requests: Requests, trains: boolean) =>
-    new SlicedEngine({ setting, base: await openBase(setting), time, requests, trains });
+    new SlicedEngine({ setting, device: await openEngineDevice(setting), time, requests, trains });
   const capacity = await engine({ kind: "closed", clients: setting.rows }, false);
   const solo = await engine({ kind: "none" }, true);
   const perSecond = (load: number) => () => (load * capacity.tokensPerSecond) / setting.outputTokens;
@@ -64,14 +61,20 @@ export async function measureSliced(
 }
 
 /** Each engine has its own, as servers have. */
-function openBase({ model, quantize }: Setting): Promise<BaseModel> {
-  return openBaseModel({
-    modelDirectory: model,
-    cacheDirectory: join(tmpdir(), "cotenant-bench-cache"),
-    encoding: encodings[quantize],
-    threads: 0,
-    plainGraphBytes: 256 * 1024 * 1024, // the server's default
-    onProgress: () => {},
+function openEngineDevice({ model, quantize, rows, promptTokens, outputTokens }: Setting) {
+  return openCpu({
+    model: {
+      modelDirectory: model,
+      cacheDirectory: join(tmpdir(), "cotenant-bench-cache"),
+      encoding: encodings[quantize],
+      threads: 0,
+      plainGraphBytes: 256 * 1024 * 1024, // the server's default
+      onProgress: () => {},
+    },
+    maxRows: rows,
+    maxContext: 2 * (promptTokens + outputTokens),
+    maxKvBytes: 0,
+    prefixCacheBytes: 0, // no prompt comes twice
   });
 }
 
@@ -82,7 +85,7 @@ type Requests =
 
 type EngineParts = {
   readonly setting: Setting;
-  readonly base: BaseModel;
+  readonly device: OpenedDevice;
   readonly time: SlicedTime;
   readonly requests: Requests;
   readonly trains: boolean;
@@ -103,27 +106,22 @@ class SlicedEngine {
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
-    const { base, setting, requests, trains } = parts;
-    const { promptTokens, outputTokens, rows, slo } = setting;
+    const { device, setting, requests, trains } = parts;
+    const { base, runner } = device;
     this.#random = new Random(requests.kind === "poisson" ? requests.seed : 0);
     this.lane = new Lane(
       () => this.#onTime(),
       () => (trains || this.#nextMs === Number.POSITIVE_INFINITY ? null : this.#nextMs),
     );
-    const targets = adapterTargets(base.config);
-    this.#trainer = new Trainer({
-      memoryBytes: defaultScheduling.trainingMemoryBytes,
-      memoryOf: (job) => jobMemory(job, targets),
-      openKernel: () => TrainingKernel.open(base, { threads: availableParallelism() }),
-      openJob: (start, { kernel, report }) =>
-        new TrainingJob(start, { kernel, probes: new CpuProbes(base), targets, report }),
-    });
+    const { ttftMs: ttftTargetMs, tpotMs: tpotTargetMs } = setting.slo;
+    const scheduling = { ...defaultScheduling, ttftTargetMs, tpotTargetMs };
+    this.#trainer = openTrainer(device, scheduling);
     this.#loop = new EngineLoop({
-      runner: new CpuRunner(base, { maxRows: rows, maxContext: 2 * (promptTokens + outputTokens) }),
+      runner,
       trainer: this.#trainer,
-      scheduling: { ...defaultScheduling, ttftTargetMs: slo.ttftMs, tpotTargetMs: slo.tpotMs },
+      scheduling,
       chunkTokens: prefixBlockTokens,
-      promptTokensPerStep: 512,
+      promptTokensPerStep,
       eosTokenIds: base.eosTokenIds,
       vocabSize: base.config.vocabSize,
       post: (message) => this.#hear(message),
@@ -138,14 +136,14 @@ class SlicedEngine {
 
   /** Requests of a closed loop come. Resolves when its job has done a step: the kernel is open. */
   async start(): Promise<void> {
-    const { trains, time, requests, base } = this.#parts;
+    const { trains, time, requests, device } = this.#parts;
     if (requests.kind === "closed") {
       time.begin(this.lane, () => {
         for (let client = 0; client < requests.clients; client++) this.#ask(0);
       });
     }
     if (!trains) return;
-    const job = randomJob(base.config.vocabSize);
+    const job = randomJob(device.base.config.vocabSize);
     time.begin(this.lane, () => this.#loop.receive({ type: "start-training", run: 1, job }));
     await time.takeTurns([this.lane], () => this.#loop.stats().training.steps > 0);
   }
@@ -181,7 +179,7 @@ class SlicedEngine {
     this.#loop.receive({ type: "close" });
     await this.#parts.time.takeTurns([this.lane], () => this.lane.callbacks.length === 0);
     await this.#trainer.close();
-    await this.#parts.base.close();
+    await this.#parts.device.runner.dispose();
   }
 
   #onTime(): void {
@@ -201,10 +199,10 @@ class SlicedEngine {
   }
 
   #ask(dueMs: number): void {
-    const { setting, base } = this.#parts;
+    const { setting, device } = this.#parts;
     const id = `${this.#answers.size}`;
     this.#answers.set(id, { dueMs, chunkMs: [], endedMs: null });
-    const { vocabSize } = base.config;
+    const { vocabSize } = device.base.config;
     this.#loop.receive({
       type: "submit",
       request: {
