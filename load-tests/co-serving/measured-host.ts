@@ -41,6 +41,9 @@ export type Counters = {
   readonly units: UnitCounts; // of training
 };
 
+/** The job beside requests. Tokens of an example are about so many: the chat template adds its own. */
+export const jobSizes = { examples: 256, promptTokens: 64, answerTokens: 32, batchSize: 4 };
+
 export function withHost(setting: Setting, use: (host: MeasuredHost) => Promise<void>): Promise<void> {
   const { model, rows, quantize } = setting;
   const flags = ["--model", model, "--max-rows", `${rows}`, "--quantize", quantize, "--log-level", "warn"];
@@ -103,17 +106,16 @@ export class MeasuredHost {
   async besideJob<Result>(work: () => Promise<Result>): Promise<Result> {
     const { client, base, tokensPerWord } = this.#server;
     const { tokens } = await this.#counters(this);
+    const { batchSize, ...conversations } = jobSizes;
     const job = await FinetuningJob.start({
       client,
       key: null,
       model: base,
       tokensPerWord,
       seed: 1,
-      examples: 256,
       epochs: 1000,
-      promptTokens: 64,
-      answerTokens: 32,
-      hyperparameters: { batch_size: 4 },
+      hyperparameters: { batch_size: batchSize },
+      ...conversations,
     });
     try {
       while ((await this.#counters(this)).tokens === tokens) {

@@ -4,8 +4,7 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { JobStart } from "../../finetuning/job.ts";
-import { methods } from "../../finetuning/methods/index.ts";
-import { checkSettings } from "../../finetuning/settings.ts";
+import { defaultWindowTokens } from "../../finetuning/largest-window.ts";
 import type { Trainer } from "../../finetuning/trainer.ts";
 import { prefixBlockTokens } from "../../kernels/cpu/prefix-cache.ts";
 import type { OpenedDevice } from "../../kernels/device.ts";
@@ -17,12 +16,12 @@ import { openTrainer } from "../../scheduler/open-trainer.ts";
 import type { FromEngine } from "../../scheduler/protocol.ts";
 import { encodings } from "../../scheduler/quantization.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
-import { resolveSpec } from "../../server/finetuning/job-hyperparameters.ts";
 import { Random } from "../load/random.ts";
+import { loraSpec, randomJob } from "../load/random-job.ts";
 import type { RequestRecord } from "../load/request-record.ts";
 import type { Window } from "../load/summary.ts";
 import { unitsBetween } from "../load/training-work.ts";
-import type { Counters, Measured, Setting } from "./measured-host.ts";
+import { type Counters, jobSizes, type Measured, type Setting } from "./measured-host.ts";
 import type { Round } from "./shares.ts";
 import { Lane, SlicedTime } from "./sliced-time.ts";
 
@@ -68,7 +67,6 @@ function openEngineDevice({ model, quantize, rows, promptTokens, outputTokens }:
       cacheDirectory: join(tmpdir(), "cotenant-bench-cache"),
       encoding: encodings[quantize],
       threads: 0,
-      plainGraphBytes: 256 * 1024 * 1024, // the server's default
       onProgress: () => {},
     },
     maxRows: rows,
@@ -143,7 +141,7 @@ class SlicedEngine {
       });
     }
     if (!trains) return;
-    const job = randomJob(device.base.config.vocabSize);
+    const job = jobOf(device.base.config.vocabSize);
     time.begin(this.lane, () => this.#loop.receive({ type: "start-training", run: 1, job }));
     await time.takeTurns([this.lane], () => this.#loop.stats().training.steps > 0);
   }
@@ -266,27 +264,15 @@ class SlicedEngine {
   }
 }
 
-/** As the tool's jobs on servers: 256 examples of about 100 tokens, of which a third is learned; four of them a step. */
-function randomJob(vocabSize: number): JobStart {
-  const random = new Random(2);
-  const [examples, tokens, promptTokens] = [256, 104, 70];
-  const { spec } = resolveSpec(
-    {
-      path: "job",
-      method: { name: "lora", settings: checkSettings(methods.lora.settings, {}, "job") },
-      objective: "cross-entropy",
-      seed: 1,
-      hyperparameters: { n_epochs: 1000, batch_size: 4, checkpoint_steps: 1_000_000 },
-    },
-    examples,
-  );
-  const training = {
-    tokenIds: Int32Array.from({ length: examples * tokens }, () => random.below(vocabSize)),
-    weights: Float32Array.from({ length: examples * tokens }, (_, at) =>
-      at % tokens < promptTokens ? 0 : 1,
-    ),
-    ends: Int32Array.from({ length: examples }, (_, index) => (index + 1) * tokens),
-  };
-  const tenant = { id: "default", weight: 1 };
-  return { id: "job", tenant, spec, training, validation: null, from: null, checkpoint: null };
+const templateTokens = 8; // that the chat template adds to an example's prompt
+
+/** As the tool's jobs on servers, with the pass and the windows of a job that says nothing of them. */
+function jobOf(vocabSize: number): JobStart {
+  const { examples, promptTokens, answerTokens, batchSize } = jobSizes;
+  const length = templateTokens + promptTokens + answerTokens;
+  return randomJob(loraSpec({}, { batchSize, passTokens: 512, windowTokens: defaultWindowTokens }), {
+    vocabSize,
+    lengths: Array.from({ length: examples }, () => length),
+    scored: () => answerTokens,
+  });
 }

@@ -4,7 +4,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 
-const realNow = performance.now.bind(performance);
+const machinesNow = performance.now.bind(performance);
 const realSetImmediate = globalThis.setImmediate;
 
 export class Lane {
@@ -26,15 +26,18 @@ export class Lane {
 
 export class SlicedTime {
   readonly #sliceMs: number;
+  readonly #realNow: () => number;
   readonly #lane = new AsyncLocalStorage<Lane>();
   #slice: { readonly lane: Lane; readonly startMs: number } | null = null;
 
   /**
    * From here on, of the whole process.
    * @param sliceMs long beside what caches lose in a change, short beside what the machine's neighbours do
+   * @param realNow in milliseconds, what slices are measured by
    */
-  constructor(sliceMs = 500) {
+  constructor(sliceMs = 500, realNow = machinesNow) {
     this.#sliceMs = sliceMs;
+    this.#realNow = realNow;
     performance.now = () => {
       const lane = this.#lane.getStore();
       return lane === undefined ? realNow() : this.nowMs(lane);
@@ -46,7 +49,7 @@ export class SlicedTime {
   }
 
   nowMs(lane: Lane): number {
-    return this.#slice?.lane === lane ? lane.ms + realNow() - this.#slice.startMs : lane.ms;
+    return this.#slice?.lane === lane ? lane.ms + this.#realNow() - this.#slice.startMs : lane.ms;
   }
 
   begin<Result>(lane: Lane, program: () => Result): Result {
@@ -67,17 +70,17 @@ export class SlicedTime {
   }
 
   async #runSlice(lane: Lane): Promise<void> {
-    const startMs = realNow();
+    const startMs = this.#realNow();
     this.#slice = { lane, startMs };
     this.begin(lane, lane.onTime);
-    while (realNow() - startMs < this.#sliceMs) {
+    while (this.#realNow() - startMs < this.#sliceMs) {
       const callback = lane.callbacks.shift();
       if (callback !== undefined) this.begin(lane, callback);
       await new Promise<void>((resolve) => realSetImmediate(resolve)); // all that follows from it has been done
       if (lane.callbacks.length === 0) lane.ms += Math.max(0, (lane.wakesMs() ?? 0) - this.nowMs(lane));
       this.begin(lane, lane.onTime);
     }
-    const ranMs = realNow() - startMs;
+    const ranMs = this.#realNow() - startMs;
     this.#slice = null;
     lane.ms += ranMs;
     lane.ranMs += ranMs;

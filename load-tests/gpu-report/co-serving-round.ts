@@ -2,13 +2,12 @@
 // the engine can serve, and how many of them are in time.
 
 import type { JobStart } from "../../finetuning/job.ts";
-import { optimizers } from "../../finetuning/optimizers/index.ts";
 import { type AdapterTargets, projections } from "../../kernels/adapter.ts";
 import type { EngineOptions } from "../../scheduler/protocol.ts";
 import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { type BenchSetting, requestOf } from "../bench/bench-setting.ts";
 import { openEngine } from "../bench/engine-side.ts";
-import { Random } from "../load/random.ts";
+import { loraSpec, randomJob } from "../load/random-job.ts";
 import { Summary } from "../load/summary.ts";
 import { median, type ReportPlan } from "./report-plan.ts";
 import { ServingLoad } from "./serving-load.ts";
@@ -96,44 +95,10 @@ function settingOf(
   return { model: modelDirectory, cache: cacheDirectory, quantize, ...work, ...adapters };
 }
 
-/** LoRA on all projections; of each sequence the later half is scored. */
+/** A step is all of its sequences, of which the later half is scored, in windows as large as a unit may take. */
 function jobOf({ vocabSize }: AdapterTargets, { trained, rank }: ReportPlan): JobStart {
-  const random = new Random(1);
   const tokens = trained.reduce((sum, length) => sum + length, 0);
-  const scored = trained.flatMap((length) =>
-    Array.from({ length }, (_, at) => (at >= Math.max(1, length / 2) ? 1 : 0)),
-  );
-  let end = 0;
-  return {
-    id: "job",
-    tenant: { id: "trainer", weight: 1 },
-    spec: {
-      method: { name: "lora", settings: { rank } },
-      objective: { name: "cross-entropy", beta: 0 },
-      optimizer: { name: "adamw", settings: optimizers.adamw.defaults },
-      schedule: "constant",
-      warmupSteps: 0,
-      learningRate: 1e-5,
-      epochs: 1e6, // until it is dropped
-      batchSize: trained.length,
-      passTokens: tokens,
-      windowTokens: tokens, // or what a unit may take at most
-      precision: "float32",
-      maxGradientNorm: 1,
-      maxSkippedSteps: 3,
-      checkpointSteps: 1e6,
-      seed: 1,
-    },
-    training: {
-      tokenIds: Int32Array.from(scored, () => random.below(vocabSize)),
-      weights: Float32Array.from(scored),
-      ends: Int32Array.from(trained, (length) => {
-        end += length;
-        return end;
-      }),
-    },
-    validation: null,
-    from: null,
-    checkpoint: null,
-  };
+  const sizes = { batchSize: trained.length, passTokens: tokens, windowTokens: tokens };
+  const scored = (length: number) => Math.ceil(length / 2);
+  return randomJob(loraSpec({ rank }, sizes), { vocabSize, lengths: trained, scored });
 }

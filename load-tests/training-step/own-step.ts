@@ -4,11 +4,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
-import type { TrainingSpec } from "../../finetuning/job.ts";
 import { largestWindow } from "../../finetuning/largest-window.ts";
-import { methods } from "../../finetuning/methods/index.ts";
-import { optimizers } from "../../finetuning/optimizers/index.ts";
-import { checkSettings } from "../../finetuning/settings.ts";
 import { spareMemory } from "../../finetuning/spare-memory.ts";
 import { trainingMemory } from "../../finetuning/training-memory.ts";
 import { prepareBase } from "../../kernels/base-model.ts";
@@ -16,6 +12,7 @@ import { adapterTargets } from "../../kernels/model-family.ts";
 import type { MatrixEncoding } from "../../kernels/prepare/layout.ts";
 import type { Precision } from "../../kernels/training/precision.ts";
 import { TrainingKernel } from "../../kernels/training/training-kernel.ts";
+import { loraSpec } from "../load/random-job.ts";
 import { randomStep } from "./random-step.ts";
 import type { StepShape } from "./side.ts";
 
@@ -28,7 +25,7 @@ type OwnShape = StepShape & {
 };
 
 const shape: OwnShape = JSON.parse(process.argv[2]!);
-const { threads, lengths, rank } = shape;
+const { threads, lengths, rank, precision } = shape;
 const base = await prepareBase({
   modelDirectory: shape.model,
   cacheDirectory: shape.cacheDirectory,
@@ -42,7 +39,7 @@ const kernel = await TrainingKernel.open(base, { threads, windowTokens });
 const plan = memoryPlan();
 kernel.spend(plan);
 const { layers, vocabSize } = base.config;
-const step = randomStep(kernel, { layers, vocabSize, rank, lengths, precision: shape.precision });
+const step = randomStep(kernel, { layers, vocabSize, rank, lengths, precision });
 
 await step();
 writeFileSync("/proc/self/clear_refs", "5"); // the peak from here on: without loading
@@ -57,25 +54,8 @@ await kernel.close();
 
 /** As the trainer divides it. */
 function memoryPlan() {
-  const settings = checkSettings(methods.lora.settings, { rank }, "adapter");
   const passTokens = lengths.reduce((sum, length) => sum + length, 0);
-  const spec: TrainingSpec = {
-    method: { name: "lora", settings },
-    objective: { name: "cross-entropy", beta: 0 },
-    optimizer: { name: "adamw", settings: optimizers.adamw.defaults },
-    schedule: "constant",
-    warmupSteps: 0,
-    learningRate: 1e-3,
-    epochs: 1,
-    batchSize: lengths.length,
-    passTokens,
-    windowTokens,
-    precision: shape.precision,
-    maxGradientNorm: 1,
-    maxSkippedSteps: 1,
-    checkpointSteps: 1,
-    seed: 1,
-  };
+  const spec = loraSpec({ rank }, { batchSize: lengths.length, passTokens, windowTokens, precision });
   const { bytes } = trainingMemory(spec, { targets, longestTokens: Math.max(...lengths) });
   const keepableBytes = passTokens * kernel.keptBytesPerToken;
   return { jobBytes: bytes, ...spareMemory(shape.memoryBytes, [{ bytes, backward: true, keepableBytes }]) };
