@@ -85,8 +85,12 @@ async function measureSlices(): Promise<void> {
   const command = `npm run co-serving -- ${process.argv.slice(2).join(" ")}`;
   console.log(JSON.stringify({ ...machineHeader(), command }));
   const before = processorTime();
-  for (const [load, round] of await measureSliced(setting, loads)) rounds.get(load)!.push(round);
-  console.log(`${percent(stolenShare(before, processorTime()))} held up by other machines`);
+  for (const [load, round] of await measureSliced(setting, loads)) {
+    rounds.get(load)!.push(round);
+    for (const part of ["serving", "both"] as const)
+      console.log(`${part} ${load}: ${figured(round[part][0]!)}`);
+  }
+  console.log(heldUp(stolenShare(before, processorTime())));
 }
 
 async function measureAll(host: MeasuredHost, second: MeasuredHost | null): Promise<void> {
@@ -140,18 +144,23 @@ function outOfTime(): boolean {
 
 async function told(name: string, measuring: Promise<Measured>): Promise<Measured> {
   const measured = await measuring;
-  const { outputTokensPerSecond, goodput, ttftMs, gapMs } = figuresOf([measured], slo);
-  const units = [...measured.spent.units.values()].reduce((sum, { count }) => sum + count, 0);
-  console.log(
-    [
-      `${name}: ${outputTokensPerSecond.toFixed(0)} tokens/s served`,
-      `${percent(goodput.share)} in time`,
-      `ttft p99 ${ttftMs.p99.toFixed(0)}, gap p99 ${gapMs.p99.toFixed(0)} ms`,
-      `${units} units trained`,
-      `${percent(measured.stolen)} held up by other machines`,
-    ].join(", "),
-  );
+  console.log(`${name}: ${figured(measured)}, ${heldUp(measured.stolen)}`);
   return measured;
+}
+
+function figured(measured: Measured): string {
+  const { outputTokensPerSecond, goodput, ttftMs, tpotMs, gapMs } = figuresOf([measured], slo);
+  const units = [...measured.spent.units.values()].reduce((sum, { count }) => sum + count, 0);
+  return [
+    `${outputTokensPerSecond.toFixed(0)} tokens/s served`,
+    `${percent(goodput.share)} in time`,
+    `p99 of ttft ${ttftMs.p99.toFixed(0)}, tpot ${tpotMs.p99.toFixed(0)}, gaps ${gapMs.p99.toFixed(0)} ms`,
+    `${units} units trained`,
+  ].join(", ");
+}
+
+function heldUp(share: number): string {
+  return `${percent(share)} held up by other machines`;
 }
 
 function described(load: number, kind: "both" | "apart", shares: Shares): string {
