@@ -1,19 +1,27 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { msBeforeDecode, type ServingOutlook, unitComesFirst } from "./training-allowance.ts";
+import type { SequenceSnapshot } from "./scheduling-policy.ts";
+import { sequenceOf } from "./sequence-snapshot-fixture.ts";
+import { msBeforeDecode, type ServingOutlook, servingOutlook, unitComesFirst } from "./training-allowance.ts";
 import { TrainingLedger } from "./training-ledger.ts";
+
+const awaitedTokens = fc
+  .tuple(
+    fc.double({ min: 9_000, max: 10_000, noNaN: true }),
+    fc.double({ min: -500, max: 1000, noNaN: true }),
+  )
+  .map(([lastMs, ms]) => ({ lastMs, dueMs: lastMs + ms }));
 
 const outlooks: fc.Arbitrary<ServingOutlook> = fc.integer({ min: 1, max: 64 }).chain((maxRows) =>
   fc.record({
     nowMs: fc.constant(10_000),
-    lastTokensMs: fc.array(fc.double({ min: 9_000, max: 10_000, noNaN: true }), { maxLength: maxRows }),
+    awaited: fc.array(awaitedTokens, { maxLength: maxRows }),
     rows: fc.integer({ min: 1, max: maxRows }), // those that decode have one
     maxRows: fc.constant(maxRows),
     readsPrompts: fc.boolean(),
     isCrowded: fc.boolean(),
     decodeMs: fc.option(fc.double({ min: 0, max: 400, noNaN: true }), { nil: null }),
-    tpotTargetMs: fc.integer({ min: 1, max: 1000 }),
   }),
 );
 
@@ -24,32 +32,50 @@ test("a unit within the allowance leaves every row's next token in time", () => 
       assert.ok(ms >= 0);
       if (ms === 0) return;
       const nextTokenMs = outlook.nowMs + ms + outlook.decodeMs!;
-      for (const lastTokenMs of outlook.lastTokensMs) {
-        assert.ok(nextTokenMs <= lastTokenMs + 0.9 * outlook.tpotTargetMs + 1e-6);
-      }
+      for (const { dueMs } of outlook.awaited) assert.ok(nextTokenMs <= dueMs + 1e-6);
     }),
   );
+});
+
+test("tokens are due by the answer's mean: what came early is waited for, at most the target; what came late is not", () => {
+  const targets = { ttftMs: 2000, tpotMs: 200 };
+  const nobody = { tenants: new Map(), residentAdapters: new Set<string>() };
+  const limits = { maxRows: 16, maxAdapters: 16, maxKvBytes: Number.POSITIVE_INFINITY };
+  const plan = { preempt: [], decode: [], prefill: [], isCrowded: false };
+  const dueMs = (decodeMs: number, token: Partial<SequenceSnapshot>) => {
+    const sequences = [sequenceOf({ id: "one", state: "decoding", firstTokenMs: 1000, ...token })];
+    const latency = { decodeMs: () => decodeMs, chunkMs: () => null };
+    const snapshot = { nowMs: 5000, sequences, targets, ...nobody, ...limits };
+    return servingOutlook(snapshot, plan, { latency, bytesOf: () => 0 }).awaited[0]!.dueMs;
+  };
+  const tenth = { generatedTokens: 10 };
+  const onTimeMs = 1000 + 9 * 170; // with a decode step as the reserve
+  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs }), onTimeMs + 170);
+  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs - 10 }), onTimeMs + 170);
+  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs - 500 }), onTimeMs - 500 + 200);
+  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs + 500 }), onTimeMs + 170);
+  assert.equal(dueMs(0, { generatedTokens: 1, lastTokenMs: 1000 }), 1000 + 190);
 });
 
 test("nothing is allowed while prompts are read, places are short, or a decode step's time is not known", () => {
   fc.assert(
     fc.property(outlooks, (outlook) => {
-      const { readsPrompts, isCrowded, decodeMs, lastTokensMs } = outlook;
-      if (readsPrompts || isCrowded || (decodeMs === null && lastTokensMs.length > 0)) {
+      const { readsPrompts, isCrowded, decodeMs, awaited } = outlook;
+      if (readsPrompts || isCrowded || (decodeMs === null && awaited.length > 0)) {
         assert.equal(msBeforeDecode(outlook), 0);
       }
     }),
   );
 });
 
-test("the more rows are taken the less is allowed; one row alone may wait for nearly its target", () => {
+test("the more rows are taken the less is allowed; one row alone may wait until its token is due", () => {
   fc.assert(
     fc.property(outlooks, (outlook) => {
       const fuller = { ...outlook, rows: Math.min(outlook.rows + 1, outlook.maxRows) };
       assert.ok(msBeforeDecode(fuller) <= msBeforeDecode(outlook));
     }),
   );
-  const tokens = { nowMs: 0, lastTokensMs: [0], decodeMs: 20, tpotTargetMs: 200 };
+  const tokens = { nowMs: 0, awaited: [{ lastMs: 0, dueMs: 180 }], decodeMs: 20 };
   const alone = { ...tokens, rows: 1, readsPrompts: false, isCrowded: false };
   assert.equal(msBeforeDecode({ ...alone, maxRows: 1 }), 160);
   assert.equal(msBeforeDecode({ ...alone, maxRows: 16 }), 160);

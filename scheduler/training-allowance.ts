@@ -8,16 +8,18 @@ import type { SequenceSnapshot, Snapshot } from "./scheduling-policy.ts";
 /** Of the engine's time while requests are there. */
 export type TrainingShare = { readonly min: number; readonly max: number }; // 0 <= min <= max <= 1
 
+/** When a sequence's last token came, and when its next one is due. */
+type AwaitedToken = { readonly lastMs: number; readonly dueMs: number };
+
 /** What the next step of serving would be. */
 export type ServingOutlook = {
   readonly nowMs: number;
-  readonly lastTokensMs: readonly number[]; // of the sequences that decode: when they came, or were to come before
+  readonly awaited: readonly AwaitedToken[]; // by the sequences that decode
   readonly rows: number; // that are taken
   readonly maxRows: number;
   readonly readsPrompts: boolean;
   readonly isCrowded: boolean; // somebody waits for a place that others hold
   readonly decodeMs: number | null; // predicted; null = not known yet
-  readonly tpotTargetMs: number;
 };
 
 export function servingOutlook(
@@ -27,45 +29,59 @@ export function servingOutlook(
 ): ServingOutlook {
   const holders = sequences.filter(({ state }) => state !== "waiting");
   const decoding = holders.filter(({ state }) => state === "decoding");
+  const decodeMs = decoding.length === 0 ? 0 : decodeMsOf(decoding, budget);
+  const pace = { longestMs: targets.tpotMs, meanMs: meanGapMs(targets.tpotMs, decodeMs ?? 0) };
   return {
     nowMs,
-    lastTokensMs: decoding.map((sequence) => lastTokenMs(sequence, aimedShare * targets.tpotMs)),
+    awaited: decoding.map((sequence) => awaitedToken(sequence, pace)),
     rows: holders.reduce((sum, { rows }) => sum + rows, 0),
     maxRows,
     readsPrompts: plan.prefill.length > 0,
     isCrowded: plan.isCrowded,
-    decodeMs: decoding.length === 0 ? 0 : decodeMsOf(decoding, budget),
-    tpotTargetMs: targets.tpotMs,
+    decodeMs,
   };
 }
 
-/** Of the target between two tokens; the rest is for messages and for what takes longer than it usually does. */
-const aimedShare = 0.9;
+const aimedShare = 0.95; // of the target between two tokens, at most
 
-/** What is late must not make all that follows late: the target is of an answer's tokens on average. */
-function lastTokenMs(sequence: SequenceSnapshot, paceMs: number): number {
-  const { arrivedMs, firstTokenMs, lastTokenMs, generatedTokens } = sequence;
-  if (firstTokenMs === null || lastTokenMs === null) return arrivedMs;
-  return Math.min(lastTokenMs, firstTokenMs + (generatedTokens - 1) * paceMs);
+/**
+ * Aimed at, from token to token on average. The time of one more decode step is left of the target: what is not foreseen
+ * (prompts of others, hold-ups of the machine) grows with the times of runs, and the more of the target they take, the
+ * slower an answer catches up.
+ */
+function meanGapMs(tpotTargetMs: number, decodeMs: number): number {
+  return Math.min(aimedShare * tpotTargetMs, tpotTargetMs - decodeMs);
 }
 
-/** While more rows than this are free, all of the target is waited: room for whoever comes meanwhile. */
+/**
+ * What came early may be waited for again, and after what came late the next ones are due sooner: the target is an
+ * answer's, on average. No single token is to come later than it either.
+ */
+function awaitedToken(
+  { arrivedMs, firstTokenMs, lastTokenMs, generatedTokens }: SequenceSnapshot,
+  { meanMs, longestMs }: { readonly meanMs: number; readonly longestMs: number },
+): AwaitedToken {
+  if (firstTokenMs === null || lastTokenMs === null) return { lastMs: arrivedMs, dueMs: arrivedMs };
+  const onScheduleMs = firstTokenMs + generatedTokens * meanMs;
+  return { lastMs: lastTokenMs, dueMs: Math.min(onScheduleMs, lastTokenMs + longestMs) };
+}
+
+/** While more rows than this are free, tokens are waited for until they are due: room for whoever comes meanwhile. */
 const ampleShare = 0.5;
 
 /**
  * Milliseconds until decoding must go on. Waiting makes decode batches fuller, and so cheaper per token, but also
- * keeps rows longer: the fewer rows are free, the less of the target is waited, so that rows stay free for whoever
- * comes.
+ * keeps rows longer: the fewer rows are free, the less is waited, so that rows stay free for whoever comes.
  */
 export function msBeforeDecode(serving: ServingOutlook): number {
-  const { nowMs, lastTokensMs, rows, maxRows, decodeMs, tpotTargetMs } = serving;
+  const { nowMs, awaited, rows, maxRows, decodeMs } = serving;
   if (serving.readsPrompts || serving.isCrowded) return 0;
-  if (lastTokensMs.length === 0) return Number.POSITIVE_INFINITY;
+  if (awaited.length === 0) return Number.POSITIVE_INFINITY;
   if (decodeMs === null) return 0;
   const freeShare = (maxRows - rows + 1) / maxRows; // of what is there beside one row
   const waitedShare = Math.min(1, freeShare / ampleShare);
-  const startMs = Math.min(...lastTokensMs) + waitedShare * (aimedShare * tpotTargetMs - decodeMs);
-  return Math.max(0, startMs - nowMs);
+  const startsMs = awaited.map(({ lastMs, dueMs }) => lastMs + waitedShare * (dueMs - lastMs - decodeMs));
+  return Math.max(0, Math.min(...startsMs) - nowMs);
 }
 
 /** Time that finetuning has a claim to, and time that it may take, in milliseconds. */

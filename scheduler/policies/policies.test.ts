@@ -7,36 +7,16 @@ import fc from "fast-check";
 import { planStep, type StepPlan } from "../plan-step.ts";
 import { chunkAt, type PromptBudget } from "../prompt-allowance.ts";
 import type { SequenceSnapshot, Snapshot, TenantSnapshot } from "../scheduling-policy.ts";
+import { chunkTokens, sequenceOf } from "../sequence-snapshot-fixture.ts";
 import { adapterAffinity } from "./adapter-affinity.ts";
 import { deadline } from "./deadline.ts";
 import { fairShare } from "./fair-share.ts";
 import { firstCome } from "./first-come.ts";
 import { type SchedulingPolicyName, schedulingPolicies } from "./index.ts";
 
-const chunkTokens = 16;
 const growthReserve = 1 / 16;
 const tenantIds = ["one", "two", "three"] as const;
 const versions = [null, "a", "b", "c"] as const;
-
-const sequenceOf = (changes: Partial<SequenceSnapshot> & { readonly id: string }): SequenceSnapshot => ({
-  tenant: "one",
-  adapterVersion: null,
-  rows: 1,
-  adapterVersions: changes.adapterVersion ? [changes.adapterVersion] : [],
-  priority: 0,
-  state: "waiting",
-  promptTokens: 10,
-  computedTokens: 0,
-  chunkTokens,
-  contextTokens: 0,
-  kvBytes: 10,
-  arrivedMs: 0,
-  generatedTokens: 0,
-  firstTokenMs: null,
-  lastTokenMs: null,
-  expiresMs: null,
-  ...changes,
-});
 
 const tenantOf = (changes: Partial<TenantSnapshot> = {}): TenantSnapshot => ({
   weight: 1,
