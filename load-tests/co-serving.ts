@@ -11,6 +11,7 @@ import {
   type Round,
   type Shares,
   servedPerSecond,
+  serviceOf,
   sharesOf,
   trainedTokensPerSecond,
 } from "./co-serving/shares.ts";
@@ -104,7 +105,8 @@ async function measureAll(host: MeasuredHost, second: MeasuredHost | null): Prom
   let before = await alone();
   for (let turn = turns.shift(); turn !== undefined; turn = turns.shift()) {
     const { load, seed } = turn;
-    const requestsPerSecond = (load * servedPerSecond([before.capacity], slo)) / setting.outputTokens;
+    const service = serviceOf({ prompt: setting.promptTokens, output: setting.outputTokens });
+    const requestsPerSecond = (load * servedPerSecond([before.capacity], slo)) / service;
     const arrivals: Arrivals = { kind: "poisson", requestsPerSecond };
     const measure = (name: string, trainer: MeasuredHost) =>
       undisturbed(`${name} ${load}`, () => host.measure(arrivals, { seed, trainer }));
@@ -180,7 +182,7 @@ function report(): void {
       failed(`load ${load}: ${kept.length} of ${roundsEach} rounds were even enough`);
     if (kept.length === 0) continue;
     const all = (part: "capacity" | "solo") => kept.flatMap((round) => round[part]);
-    const served = servedPerSecond(all("capacity"), slo).toFixed(0);
+    const served = figuresOf(all("capacity"), slo).outputTokensPerSecond.toFixed(0);
     const trained = trainedTokensPerSecond(all("solo")).toFixed(0);
     console.log(
       `load ${load}, ${kept.length} rounds: serving alone ${served} tokens/s, training alone ${trained} tokens/s`,

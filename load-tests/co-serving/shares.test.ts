@@ -12,7 +12,7 @@ function measured({ tokens = 0, forward = 0, update = 0, stolen = 0, unitMs = 20
     ["update", { count: update, seconds: (update * unitMs) / 10_000 }],
   ]);
   const answer = {
-    ...{ stream: 0, tenant: "a", model: "m", promptTokens: 1, outputTokens: tokens },
+    ...{ stream: 0, tenant: "a", model: "m", promptTokens: tokens, outputTokens: tokens },
     ...({ dueMs: 0, sentMs: 0, endedMs: 9_000, outcome: "finished", error: null } as const),
     chunkMs: Float64Array.from({ length: tokens }, (_, index) => 50 + index * 10),
   };
@@ -38,6 +38,13 @@ test("work counts as long as it takes alone, whatever it took and in which part 
   assert.ok(Math.abs(training - (200 * 20 + 200 * 2) / (400 * 20 + 800 * 2)) < 1e-9);
   assert.equal(busy, 0.4);
   assert.equal(inTime, 1);
+});
+
+test("a prompt whose answer is still to come was served as well, at half the price of a token", () => {
+  const [answer] = measured({ tokens: 400 }).records;
+  const begun = { ...answer!, promptTokens: 1600, outputTokens: 1, chunkMs: Float64Array.of(5) };
+  const both = [{ ...measured(), records: [begun] }];
+  assert.ok(Math.abs(sharesOf([{ ...even, both }], "both", slo).serving - 1602 / 2400) < 1e-9);
 });
 
 test("what other machines took is no time of this one", () => {

@@ -1,6 +1,7 @@
 // What serving and training got beside each other, as shares of what each gets alone. Rates are of the time that the
 // machine had: what other machines took of it, a few percent of a measurement that counts, is no time of ours.
 
+import { tokenPrices } from "../../scheduler/scheduling-policy.ts";
 import { type Figures, type Slo, Summary } from "../load/summary.ts";
 import { secondsAtPaceOf, unitsOfAll } from "../load/training-work.ts";
 import type { Measured } from "./measured-host.ts";
@@ -52,10 +53,18 @@ export function figuresOf(measured: readonly Measured[], slo: Slo): Figures {
   return summary.figures();
 }
 
-/** Tokens of answers. */
+/**
+ * Tokens of prompts and answers by what the engine charges for them, which is near what they take: a window whose requests
+ * have their prompts in it and their answers behind it has served as well.
+ */
 export function servedPerSecond(measured: readonly Measured[], slo: Slo): number {
   const wall = total(measured, "seconds") / hadSeconds(measured);
-  return figuresOf(measured, slo).outputTokensPerSecond * wall;
+  const { promptTokensPerSecond, outputTokensPerSecond } = figuresOf(measured, slo);
+  return serviceOf({ prompt: promptTokensPerSecond, output: outputTokensPerSecond }) * wall;
+}
+
+export function serviceOf({ prompt, output }: { readonly prompt: number; readonly output: number }): number {
+  return tokenPrices.input * prompt + tokenPrices.output * output;
 }
 
 export function trainedTokensPerSecond(measured: readonly Measured[]): number {
