@@ -185,6 +185,8 @@ test("on a real server: too many at once are refused with a wait, those who run 
   await assert.rejects(all({ [Symbol.asyncIterator]: () => chunks }), { code: "request_cancelled" });
   await Promise.all(others);
   assert.deepEqual(outcomes.slice(3), ["done", "done"]);
+  const after = await server.client.completions.create(ask({ max_tokens: 2 }));
+  assert.equal(after.usage!.completion_tokens, 2);
 });
 
 test("on a real server: what can never have its rows or its memory is refused by name", async () => {
