@@ -99,6 +99,6 @@ function settingOf(
 function jobOf({ vocabSize }: AdapterTargets, { trained, rank }: ReportPlan): JobStart {
   const tokens = trained.reduce((sum, length) => sum + length, 0);
   const sizes = { batchSize: trained.length, passTokens: tokens, windowTokens: tokens };
-  const scored = (length: number) => Math.ceil(length / 2);
+  const scored = (length: number) => Math.floor(length / 2);
   return randomJob(loraSpec({ rank }, sizes), { vocabSize, lengths: trained, scored });
 }
