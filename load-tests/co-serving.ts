@@ -17,7 +17,7 @@ import {
 } from "./co-serving/shares.ts";
 import { measureSliced } from "./co-serving/sliced-engines.ts";
 import type { Arrivals } from "./load/arrivals.ts";
-import { machineHeader, runHeader } from "./load/run-header.ts";
+import { commandOf, machineHeader, runHeader } from "./load/run-header.ts";
 import { processorTime, stolenShare } from "./load/stolen-time.ts";
 
 const usage = `npm run co-serving -- --model DIR [flags]
@@ -83,8 +83,7 @@ report();
 console.log(`load average ${loadavg()[0]!.toFixed(1)}`);
 
 async function measureSlices(): Promise<void> {
-  const command = `npm run co-serving -- ${process.argv.slice(2).join(" ")}`;
-  console.log(JSON.stringify({ ...machineHeader(), command }));
+  console.log(JSON.stringify({ ...machineHeader(), command: commandOf(process.argv.slice(2)) }));
   const before = processorTime();
   for (const [load, round] of await measureSliced(setting, loads)) {
     rounds.get(load)!.push(round);

@@ -18,9 +18,14 @@ export type RunHeader = {
 export async function runHeader(args: readonly string[], client: HttpClient): Promise<RunHeader> {
   return {
     ...machineHeader(),
-    command: [`npm run ${process.env.npm_lifecycle_event ?? "load"} --`, ...redacted(args)].join(" "),
+    command: commandOf(args),
     server: await serverVersion(client),
   };
+}
+
+/** How to run it again, without keys. */
+export function commandOf(args: readonly string[]): string {
+  return [`npm run ${process.env.npm_lifecycle_event ?? "load"} --`, ...redacted(args)].join(" ");
 }
 
 /** What does not depend on a server. @param checkout whose commit it is */
