@@ -151,12 +151,13 @@ async function told(name: string, measuring: Promise<Measured>): Promise<Measure
 
 function figured(measured: Measured): string {
   const { outputTokensPerSecond, goodput, ttftMs, tpotMs, gapMs } = figuresOf([measured], slo);
-  const units = [...measured.spent.units.values()].reduce((sum, { count }) => sum + count, 0);
+  const { seconds, busySeconds, units } = measured.spent;
+  const unitSeconds = [...units.values()].reduce((sum, unit) => sum + unit.seconds, 0);
   return [
     `${outputTokensPerSecond.toFixed(0)} tokens/s served`,
     `${percent(goodput.share)} in time`,
     `p99 of ttft ${ttftMs.p99.toFixed(0)}, tpot ${tpotMs.p99.toFixed(0)}, gaps ${gapMs.p99.toFixed(0)} ms`,
-    `${units} units trained`,
+    `${percent(busySeconds / seconds)} of the time in steps of serving, ${percent(unitSeconds / seconds)} in units of training`,
   ].join(", ");
 }
 
