@@ -1,5 +1,6 @@
 // Engines of one process that take turns, each with its load: what is measured beside each other on servers, without
-// HTTP and client, but so that other machines' work on the same processor slows all of it alike.
+// HTTP and client, but so that other machines' work on the same processor slows all of it alike, and what they take away
+// is in no figure.
 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,6 +20,7 @@ import { defaultScheduling } from "../../scheduler/scheduling-options.ts";
 import { Random } from "../load/random.ts";
 import { loraSpec, randomJob } from "../load/random-job.ts";
 import type { RequestRecord } from "../load/request-record.ts";
+import { clockOfHadTime } from "../load/stolen-time.ts";
 import type { Window } from "../load/summary.ts";
 import { unitsBetween } from "../load/training-work.ts";
 import { type Counters, jobSizes, type Measured, type Setting } from "./measured-host.ts";
@@ -30,7 +32,7 @@ export async function measureSliced(
   setting: Setting,
   loads: readonly number[],
 ): Promise<ReadonlyMap<number, Round>> {
-  const time = new SlicedTime();
+  const time = new SlicedTime(clockOfHadTime());
   const engine = async (requests: Requests, trains: boolean) =>
     new SlicedEngine({ setting, device: await openEngineDevice(setting), time, requests, trains });
   const capacity = await engine({ kind: "closed", clients: setting.rows }, false);

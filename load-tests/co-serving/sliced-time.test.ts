@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Lane, SlicedTime } from "./sliced-time.ts";
 
 let realMs = 0;
-const time = new SlicedTime(20, () => realMs);
+const time = new SlicedTime(() => realMs, 20);
 const busy = (ms: number) => {
   realMs += ms;
 };

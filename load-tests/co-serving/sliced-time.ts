@@ -4,7 +4,6 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 
-const machinesNow = performance.now.bind(performance);
 const realSetImmediate = globalThis.setImmediate;
 
 export class Lane {
@@ -32,10 +31,10 @@ export class SlicedTime {
 
   /**
    * From here on, of the whole process.
-   * @param sliceMs long beside what caches lose in a change, short beside what the machine's neighbours do
    * @param realNow in milliseconds, what slices are measured by
+   * @param sliceMs long beside what caches lose in a change, short beside what the machine's neighbours do
    */
-  constructor(sliceMs = 500, realNow = machinesNow) {
+  constructor(realNow: () => number, sliceMs = 500) {
     this.#sliceMs = sliceMs;
     this.#realNow = realNow;
     performance.now = () => {

@@ -36,3 +36,30 @@ export function stolenShare(before: ProcessorTime | null, after: ProcessorTime |
   if (before === null || after === null || after.each === before.each) return 0;
   return Math.min(1, (after.stolen - before.stolen) / (after.each - before.each));
 }
+
+const tickMs = 10; // in which Linux tells it, whatever its own ticks are
+const readEveryMs = 5; // a reading takes 0.04
+
+/**
+ * A clock that stands still while one of the processors is taken away, in milliseconds: what runs on all of them in step
+ * waits for it. It hears of that a tick later, so short times on it are rough; it never goes back.
+ */
+export function clockOfHadTime(
+  machinesNow = performance.now.bind(performance),
+  read: () => Pick<ProcessorTime, "stolen"> | null = processorTime,
+): () => number {
+  const takenMs = () => tickMs * (read()?.stolen ?? 0);
+  const beforeMs = takenMs();
+  let stolenMs = 0;
+  let readMs = Number.NEGATIVE_INFINITY;
+  let shownMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    const nowMs = machinesNow();
+    if (nowMs - readMs >= readEveryMs) {
+      readMs = nowMs;
+      stolenMs = takenMs() - beforeMs;
+    }
+    shownMs = Math.max(shownMs, nowMs - stolenMs);
+    return shownMs;
+  };
+}
