@@ -80,7 +80,8 @@ test("the more rows are taken the less is allowed; one row alone may wait until 
   assert.equal(msBeforeDecode({ ...alone, maxRows: 1 }), 160);
   assert.equal(msBeforeDecode({ ...alone, maxRows: 16 }), 160);
   assert.equal(msBeforeDecode({ ...alone, rows: 9, maxRows: 16 }), 160);
-  assert.equal(msBeforeDecode({ ...alone, rows: 13, maxRows: 16 }), 80);
+  assert.equal(Math.round(msBeforeDecode({ ...alone, rows: 11, maxRows: 16 })), 60);
+  assert.equal(msBeforeDecode({ ...alone, rows: 13, maxRows: 16 }), 0); // three rows are kept for whoever comes
 });
 
 test("a unit fits, or has a claim as long as itself; an unknown one is tried where there is either", () => {

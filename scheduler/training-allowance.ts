@@ -66,8 +66,8 @@ function awaitedToken(
   return { lastMs: lastTokenMs, dueMs: Math.min(onScheduleMs, lastTokenMs + longestMs) };
 }
 
-/** While more rows than this are free, tokens are waited for until they are due: room for whoever comes meanwhile. */
-const ampleShare = 0.5;
+/** Of the rows. While so many are free tokens are waited for until they are due, with so few not at all. */
+const freeShares = { ample: 0.5, scarce: 0.3 };
 
 /**
  * Milliseconds until decoding must go on. Waiting makes decode batches fuller, and so cheaper per token, but also
@@ -79,7 +79,8 @@ export function msBeforeDecode(serving: ServingOutlook): number {
   if (awaited.length === 0) return Number.POSITIVE_INFINITY;
   if (decodeMs === null) return 0;
   const freeShare = (maxRows - rows + 1) / maxRows; // of what is there beside one row
-  const waitedShare = Math.min(1, freeShare / ampleShare);
+  const { ample, scarce } = freeShares;
+  const waitedShare = Math.max(0, Math.min(1, (freeShare - scarce) / (ample - scarce)));
   const startsMs = awaited.map(({ lastMs, dueMs }) => lastMs + waitedShare * (dueMs - lastMs - decodeMs));
   return Math.max(0, Math.min(...startsMs) - nowMs);
 }
