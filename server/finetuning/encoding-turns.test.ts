@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
+import { mock, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { EncodingTurns, type GiveWay } from "./encoding-turns.ts";
 
 const never = new AbortController().signal;
+
+let nowMs = 0; // only work takes time
+mock.method(performance, "now", () => nowMs);
 
 test("one at a time; the tenant that had its last turn longest ago is next, whoever asked first", async () => {
   const turns = new EncodingTurns();
@@ -59,7 +62,8 @@ function file(name: string, lines: number, log: string[]) {
     for (let line = 0; line < lines; line++) {
       await giveWay();
       log.push(name);
-      await delay(2);
+      await nextTurn();
+      nowMs += 2;
     }
     log.push(`${name} ends`);
   };
@@ -106,7 +110,7 @@ test("a file that has given way can be left, at once and without a hold on the n
   const end = Promise.withResolvers<void>();
   const isWaiting = Promise.withResolvers<void>();
   const left = turns.run("a", leaving.signal, async (giveWay) => {
-    await delay(2);
+    nowMs += 2;
     isWaiting.resolve();
     await giveWay();
     assert.fail("it had left");
