@@ -6,9 +6,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describeCheckpoint } from "../kernels/base-model.ts";
 import { goldenAdapter, goldenCase, temporaryCache } from "../tests/golden/golden-case.ts";
+import { until } from "../tests/until.ts";
 import type { Engine } from "./engine.ts";
 import { startEngine } from "./engine-client.ts";
 import { requestOf } from "./generation-request-fixture.ts";
@@ -46,13 +46,6 @@ const goldenRequest = (run: number, changes: Partial<GenerationRequest> = {}) =>
     ...changes,
   });
 
-async function eventually(condition: () => boolean, what: string): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    assert.ok(tries < 500, `never: ${what}`);
-    await sleep(10);
-  }
-}
-
 test("the model is described, and opening reported progress", () => {
   assert.equal(engine.model.family, "llama");
   assert.equal(engine.model.device, "cpu");
@@ -70,13 +63,13 @@ test("all golden runs at once, adapters and base together", async () => {
     texts,
     golden.runs.map(({ greedy }) => greedy),
   );
-  await eventually(() => engine.stats.steps > 0 && engine.stats.running === 0, "the rows are free");
+  await until(() => engine.stats.steps > 0 && engine.stats.running === 0);
   assert.ok(engine.stats.slotLoads > 0 && engine.stats.sessionSeconds > 0);
 });
 
 /** A request for 500 tokens that ended early leaves no row, and not because all 500 steps were made. */
 async function assertRowFreed(stepsBefore: number): Promise<void> {
-  await eventually(() => engine.stats.steps > stepsBefore && engine.stats.running === 0, "the row is free");
+  await until(() => engine.stats.steps > stepsBefore && engine.stats.running === 0);
   assert.equal(engine.stats.kvTokensUsed, 0);
   assert.ok(engine.stats.steps - stepsBefore < 500, "it ran to its end");
 }

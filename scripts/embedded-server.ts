@@ -12,7 +12,8 @@ export async function withEmbeddedServer(
   use: (url: string) => Promise<void>,
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "cotenant-check-"));
-  const folders = ["--data", join(folder, "data"), "--cache", join(folder, "cache")];
+  const cache = flags.includes("--cache") ? [] : ["--cache", join(folder, "cache")];
+  const folders = ["--data", join(folder, "data"), ...cache];
   const args = ["server/cotenant.js", "serve", "--port", "0", ...folders, ...flags];
   try {
     await withServer({ command: process.execPath, args, cwd: packageRoot, environment: process.env }, use);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { residencyScene } from "../adapters-store/residency/residency-fixture.ts";
+import { until } from "../tests/until.ts";
 import { readAhead } from "./read-ahead.ts";
 import type { ReadinessState } from "./readiness.ts";
 
@@ -17,13 +18,6 @@ function scene(capacityBytes: number, state: ReadinessState<null>["name"] = "rea
   const logger = { info: note, error: note } as Parameters<typeof readAhead>[1]["logger"];
   const ended = readAhead(adapters, { residency: memory.residency, readiness, logger });
   return { ...memory, readiness, logged, ended };
-}
-
-async function until(isSo: () => boolean): Promise<void> {
-  for (let tries = 0; !isSo(); tries++) {
-    assert.ok(tries < 200, "it never happens");
-    await delay(10);
-  }
 }
 
 test("one at a time, in order, until memory is full; nothing leaves it", async () => {

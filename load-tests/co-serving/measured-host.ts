@@ -1,18 +1,20 @@
 // A server of this checkout that is measured: what it served and trained in a window of time.
 
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Quantization } from "../../scheduler/protocol.ts";
 import { withEmbeddedServer } from "../../scripts/embedded-server.ts";
 import { baseModel } from "../held-out.ts";
 import type { Arrivals } from "../load/arrivals.ts";
+import { clockShows } from "../load/clock-shows.ts";
 import { FinetuningJob } from "../load/finetuning-job.ts";
 import { HttpClient } from "../load/http-client.ts";
 import { fixedLength } from "../load/lengths.ts";
 import { MetricsText } from "../load/metrics-text.ts";
 import type { RequestRecord } from "../load/request-record.ts";
-import { runWorkload } from "../load/run-workload.ts";
+import { clientBounds, runWorkload } from "../load/run-workload.ts";
 import { calibrate } from "../load/served-models.ts";
-import { processorTime, stolenShare } from "../load/stolen-time.ts";
 import type { Slo, Window } from "../load/summary.ts";
 import { type UnitCounts, unitCounts, unitsBetween } from "../load/training-work.ts";
 
@@ -23,7 +25,6 @@ export type Setting = {
   readonly promptTokens: number;
   readonly outputTokens: number;
   readonly slo: Slo;
-  readonly seconds: number; // of each measurement, from when answers end as fast as they begin
 };
 
 /** What was measured once. */
@@ -31,7 +32,6 @@ export type Measured = {
   readonly spent: Counters;
   readonly records: readonly RequestRecord[];
   readonly window: Window;
-  readonly stolen: number; // share of the time in which other machines held this one up
 };
 
 export type Counters = {
@@ -47,7 +47,8 @@ export const jobSizes = { examples: 256, promptTokens: 64, answerTokens: 32, bat
 export function withHost(setting: Setting, use: (host: MeasuredHost) => Promise<void>): Promise<void> {
   const { model, rows, quantize } = setting;
   const flags = ["--model", model, "--max-rows", `${rows}`, "--quantize", quantize, "--log-level", "warn"];
-  return withEmbeddedServer(flags, async (url) => {
+  const cache = ["--cache", join(tmpdir(), "cotenant-bench-cache")]; // one for all, and for the next run
+  return withEmbeddedServer([...flags, ...cache], async (url) => {
     await using client = new HttpClient(url);
     const base = await baseModel(url);
     const models = { base, adapters: [], contextTokens: 2048 };
@@ -77,18 +78,23 @@ export class MeasuredHost {
 
   /**
    * @param arrivals null = nobody asks
-   * @param options `trainer` is the server whose training counts
+   * @param options `seconds` from when answers end as fast as they begin; `trainer` is the server whose training counts
    */
   async measure(
     arrivals: Arrivals | null,
-    { seed = 0, trainer = this }: { readonly seed?: number; readonly trainer?: MeasuredHost } = {},
+    {
+      seed,
+      seconds,
+      trainer,
+    }: { readonly seed: number; readonly seconds: number; readonly trainer: MeasuredHost },
   ): Promise<Measured> {
-    const { outputTokens, slo, seconds } = this.#server.setting;
+    const { outputTokens, slo } = this.#server.setting;
     const fromMs = arrivals === null ? 0 : outputTokens * slo.tpotMs; // before that requests come and none goes
     const window = { fromMs, toMs: fromMs + seconds * 1000 };
+    const startMs = performance.now();
     const scrape = async (ms: number) => {
-      await delay(ms);
-      return { processors: processorTime(), ...(await this.#counters(trainer)) };
+      await clockShows(startMs + ms);
+      return await this.#counters(trainer);
     };
     const scrapes = Promise.all([scrape(window.fromMs), scrape(window.toMs)]);
     const records = arrivals === null ? [] : await this.#serve(arrivals, { seed, window });
@@ -99,7 +105,7 @@ export class MeasuredHost {
       busySeconds: after.busySeconds - before.busySeconds,
       units: unitsBetween(before.units, after.units),
     };
-    return { spent, records, window, stolen: stolenShare(before.processors, after.processors) };
+    return { spent, records, window };
   }
 
   /** While a finetuning job runs that has done its first step, in which the kernel opens. */
@@ -156,7 +162,8 @@ export class MeasuredHost {
       },
       () => {},
     );
-    if (client.bottleneck !== null) console.log(`the client was a bottleneck: ${client.bottleneck}`);
+    if (client.sendLagP99Ms > clientBounds.sendLagP99Ms || client.cpuShare > clientBounds.cpuShare)
+      console.log(`the client was a bottleneck: ${client.bottleneck}`); // its loop's delay has the stops in it
     return records;
   }
 

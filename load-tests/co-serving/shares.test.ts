@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Measured } from "./measured-host.ts";
-import { changeWithin, type Round, sharesOf } from "./shares.ts";
+import { type Round, sharesOf } from "./shares.ts";
 
 const slo = { ttftMs: 100, tpotMs: 20 };
 
 /** Of ten seconds. */
-function measured({ tokens = 0, forward = 0, update = 0, stolen = 0, unitMs = 20 } = {}): Measured {
+function measured({ tokens = 0, forward = 0, update = 0, unitMs = 20 } = {}): Measured {
   const units = new Map([
     ["forward", { count: forward, seconds: (forward * unitMs) / 1000 }],
     ["update", { count: update, seconds: (update * unitMs) / 10_000 }],
@@ -20,20 +20,19 @@ function measured({ tokens = 0, forward = 0, update = 0, stolen = 0, unitMs = 20
     spent: { seconds: 10, tokens: 1000, busySeconds: 4, units },
     records: tokens === 0 ? [] : [answer],
     window: { fromMs: 0, toMs: 10_000 },
-    stolen,
   };
 }
 
 const even: Round = {
-  capacity: [measured({ tokens: 800 })],
-  solo: [measured({ forward: 400, update: 800 })],
-  serving: [measured({ tokens: 400 })],
-  both: [measured({ tokens: 400, forward: 200, update: 200, unitMs: 40 })],
-  apart: [],
+  capacity: measured({ tokens: 800 }),
+  solo: measured({ forward: 400, update: 800 }),
+  serving: measured({ tokens: 400 }),
+  both: measured({ tokens: 400, forward: 200, update: 200, unitMs: 40 }),
+  apart: null,
 };
 
 test("work counts as long as it takes alone, whatever it took and in which part of a step it was", () => {
-  const { serving, training, busy, inTime } = sharesOf([even], "both", slo);
+  const { serving, training, busy, inTime } = sharesOf(even, even.both, slo);
   assert.equal(serving, 0.5);
   assert.ok(Math.abs(training - (200 * 20 + 200 * 2) / (400 * 20 + 800 * 2)) < 1e-9);
   assert.equal(busy, 0.4);
@@ -43,21 +42,6 @@ test("work counts as long as it takes alone, whatever it took and in which part 
 test("a prompt whose answer is still to come was served as well, at half the price of a token", () => {
   const [answer] = measured({ tokens: 400 }).records;
   const begun = { ...answer!, promptTokens: 1600, outputTokens: 1, chunkMs: Float64Array.of(5) };
-  const both = [{ ...measured(), records: [begun] }];
-  assert.ok(Math.abs(sharesOf([{ ...even, both }], "both", slo).serving - 1602 / 2400) < 1e-9);
-});
-
-test("what other machines took is no time of this one", () => {
-  const both = [measured({ tokens: 300, forward: 300, stolen: 0.25 })];
-  const { serving, training } = sharesOf([{ ...even, both }], "both", slo);
-  assert.equal(serving, 0.5); // 300 tokens in the 7.5 s that there were
-  assert.ok(Math.abs(training - 0.8 / 0.96) < 1e-9);
-});
-
-test("the machine's speed is told by what is alone before and after", () => {
-  const after = { capacity: measured({ tokens: 760 }), solo: measured({ forward: 400, update: 800 }) };
-  const round = { ...even, capacity: [...even.capacity, after.capacity], solo: [...even.solo, after.solo] };
-  assert.ok(Math.abs(changeWithin(round, slo) - 0.05) < 1e-9);
-  const held = { ...round, capacity: [even.capacity[0]!, measured({ tokens: 760, stolen: 0.05 })] };
-  assert.ok(changeWithin(held, slo) < 1e-9); // as fast, while it had the machine
+  const both = { ...measured(), records: [begun] };
+  assert.ok(Math.abs(sharesOf(even, both, slo).serving - 1602 / 2400) < 1e-9);
 });

@@ -1,18 +1,17 @@
-// What serving and training got beside each other, as shares of what each gets alone. Rates are of the time that the
-// machine had: what other machines took of it, a few percent of a measurement that counts, is no time of ours.
+// What serving and training got beside each other, as shares of what each gets alone.
 
 import { tokenPrices } from "../../scheduler/scheduling-policy.ts";
 import { type Figures, type Slo, Summary } from "../load/summary.ts";
-import { secondsAtPaceOf, unitsOfAll } from "../load/training-work.ts";
+import { secondsAtPaceOf } from "../load/training-work.ts";
 import type { Measured } from "./measured-host.ts";
 
-/** One load, with what is alone right before and right after it. */
+/** One load, with what is alone in the same minutes. */
 export type Round = {
-  readonly capacity: readonly Measured[]; // serving alone, every row taken
-  readonly solo: readonly Measured[]; // training alone
-  readonly serving: readonly Measured[]; // the load alone
-  readonly both: readonly Measured[]; // in one engine
-  readonly apart: readonly Measured[]; // in two processes; empty where that is not measured
+  readonly capacity: Measured; // serving alone, every row taken
+  readonly solo: Measured; // training alone
+  readonly serving: Measured; // the load alone
+  readonly both: Measured; // in one engine
+  readonly apart: Measured | null; // in two processes, where that is measured
 };
 
 export type Shares = {
@@ -23,33 +22,19 @@ export type Shares = {
   readonly inTimeAlone: number;
 };
 
-export function sharesOf(rounds: readonly Round[], kind: "both" | "apart", slo: Slo): Shares {
-  const of = (part: keyof Round) => rounds.flatMap((round) => round[part]);
-  const solo = of("solo");
+export function sharesOf({ capacity, solo, serving }: Round, beside: Measured, slo: Slo): Shares {
   return {
-    serving: servedPerSecond(of(kind), slo) / servedPerSecond(of("capacity"), slo),
-    training: trainedPerSecond(of(kind), solo) / trainedPerSecond(solo, solo),
-    busy: total(of("serving"), "busySeconds") / total(of("serving"), "seconds"),
-    inTime: figuresOf(of(kind), slo).goodput.share,
-    inTimeAlone: figuresOf(of("serving"), slo).goodput.share,
+    serving: servedPerSecond(beside, slo) / servedPerSecond(capacity, slo),
+    training: trainedPerSecond(beside, solo) / trainedPerSecond(solo, solo),
+    busy: serving.spent.busySeconds / serving.spent.seconds,
+    inTime: figuresOf(beside, slo).goodput.share,
+    inTimeAlone: figuresOf(serving, slo).goodput.share,
   };
 }
 
-/**
- * By how much the machine's speed changed during a round, as a share, told by what does not depend on how the round
- * went: what is alone before and after it.
- */
-export function changeWithin({ capacity, solo }: Round, slo: Slo): number {
-  const speeds = [
-    capacity.map((one) => servedPerSecond([one], slo)),
-    solo.map((one) => trainedPerSecond([one], solo)),
-  ];
-  return Math.max(...speeds.map((values) => 1 - Math.min(...values) / Math.max(...values)));
-}
-
-export function figuresOf(measured: readonly Measured[], slo: Slo): Figures {
+export function figuresOf({ records, window }: Measured, slo: Slo): Figures {
   const summary = new Summary(slo);
-  for (const { records, window } of measured) summary.add(records, window);
+  summary.add(records, window);
   return summary.figures();
 }
 
@@ -57,30 +42,20 @@ export function figuresOf(measured: readonly Measured[], slo: Slo): Figures {
  * Tokens of prompts and answers by what the engine charges for them, which is near what they take: a window whose requests
  * have their prompts in it and their answers behind it has served as well.
  */
-export function servedPerSecond(measured: readonly Measured[], slo: Slo): number {
-  const wall = total(measured, "seconds") / hadSeconds(measured);
+export function servedPerSecond(measured: Measured, slo: Slo): number {
   const { promptTokensPerSecond, outputTokensPerSecond } = figuresOf(measured, slo);
-  return serviceOf({ prompt: promptTokensPerSecond, output: outputTokensPerSecond }) * wall;
+  return serviceOf({ prompt: promptTokensPerSecond, output: outputTokensPerSecond });
 }
 
 export function serviceOf({ prompt, output }: { readonly prompt: number; readonly output: number }): number {
   return tokenPrices.input * prompt + tokenPrices.output * output;
 }
 
-export function trainedTokensPerSecond(measured: readonly Measured[]): number {
-  return total(measured, "tokens") / hadSeconds(measured);
+export function trainedTokensPerSecond({ spent }: Measured): number {
+  return spent.tokens / spent.seconds;
 }
 
 /** Seconds of work in a second, as long as it takes alone. */
-function trainedPerSecond(measured: readonly Measured[], solo: readonly Measured[]): number {
-  const unitsOf = (all: readonly Measured[]) => unitsOfAll(all.map(({ spent }) => spent.units));
-  return secondsAtPaceOf(unitsOf(measured), unitsOf(solo)) / hadSeconds(measured);
-}
-
-function total(measured: readonly Measured[], of: "tokens" | "busySeconds" | "seconds"): number {
-  return measured.reduce((sum, { spent }) => sum + spent[of], 0);
-}
-
-function hadSeconds(measured: readonly Measured[]): number {
-  return measured.reduce((sum, { spent, stolen }) => sum + spent.seconds * (1 - stolen), 0);
+function trainedPerSecond({ spent }: Measured, solo: Measured): number {
+  return secondsAtPaceOf(spent.units, solo.spent.units) / spent.seconds;
 }

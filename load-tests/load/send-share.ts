@@ -1,5 +1,7 @@
 // One worker's share of a workload: every request or client whose number falls to it, sent on the phase's clock.
 
+import { setTimeout as delay } from "node:timers/promises";
+import { clockShows } from "./clock-shows.ts";
 import { HttpClient } from "./http-client.ts";
 import type { RequestRecord } from "./request-record.ts";
 import { type Sender, type SentAs, sendRequest } from "./send-request.ts";
@@ -40,10 +42,13 @@ export class Share {
         this.#chunks++;
       },
     };
-    const limitMs = workload.durationMs + drainMs - this.#nowMs();
-    const limit = setTimeout(() => this.#drained.abort(), limitMs);
+    const done = new AbortController();
+    clockShows(workload.durationMs + drainMs, this.#nowMs, done.signal).then(
+      () => this.#drained.abort(),
+      () => undefined, // every request has ended before
+    );
     await Promise.all(workload.streams.map((_, index) => this.#sendStream(index, sender)));
-    clearTimeout(limit);
+    done.abort();
   }
 
   async #sendStream(index: number, sender: Sender): Promise<void> {
@@ -59,8 +64,7 @@ export class Share {
     let number = 0;
     for (const request of scheduledRequests(this.#job.workload, index)) {
       if (!this.#isOwn(number++)) continue;
-      const waitMs = request.atMs - this.#nowMs();
-      if (waitMs > 0) await pause(waitMs);
+      await clockShows(request.atMs, this.#nowMs);
       open.push(this.#one(request, { index, dueMs: request.atMs }, sender));
     }
     await Promise.all(open);
@@ -69,12 +73,11 @@ export class Share {
   async #closedLoop(index: number, client: number, sender: Sender): Promise<void> {
     const { durationMs, streams } = this.#job.workload;
     const requests = endlessRequests(this.#job.workload, index, client);
-    const waitMs = -this.#nowMs();
-    if (waitMs > 0) await pause(waitMs);
+    await clockShows(0, this.#nowMs);
     for (let left = streams[index]!.requestsPerClient ?? Number.POSITIVE_INFINITY; left > 0; left--) {
       if (this.#nowMs() >= durationMs) return;
       const record = await this.#one(requests.next().value, { index, dueMs: this.#nowMs() }, sender);
-      if (record.outcome === "failed") await pause(pauseAfterFailureMs);
+      if (record.outcome === "failed") await delay(pauseAfterFailureMs);
     }
   }
 
@@ -96,8 +99,4 @@ export class Share {
   #isOwn(number: number): boolean {
     return number % this.#job.workers === this.#job.worker;
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

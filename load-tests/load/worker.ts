@@ -19,12 +19,12 @@ process.on("message", (message: ToWorker) => {
 process.on("disconnect", () => process.exit(1)); // whoever asked for this is gone
 
 async function run(work: WorkerJob, startUnixMs: number): Promise<void> {
-  const offsetMs = performance.timeOrigin - startUnixMs;
+  const startMs = performance.now() + startUnixMs - Date.now();
   const delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
   let records: RequestRecord[] = [];
   const share = new Share(
     work,
-    () => performance.now() + offsetMs,
+    () => performance.now() - startMs,
     (record) => records.push(record),
   );
   const report = () => {

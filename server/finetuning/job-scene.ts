@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { neverAfterMs } from "../../tests/until.ts";
 import { createLogger } from "../logger.ts";
 import { VersionUses } from "../version-uses.ts";
 import { JobCheckpoints } from "./job-checkpoints.ts";
@@ -64,7 +65,7 @@ export async function openScene(
   await manager.start();
   const messages = (id = "ftjob-1") => store.newsSince(id, 0, 1000).map(({ message }) => message);
   const until = async (holds: (job: JobRecord) => boolean, id = "ftjob-1") => {
-    const deadlineMs = performance.now() + 5000;
+    const deadlineMs = performance.now() + neverAfterMs;
     while (!holds(store.get(id)!)) {
       assert.ok(performance.now() < deadlineMs, JSON.stringify([store.get(id)!.status, messages(id)]));
       await delay(1);

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type TestContext, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import fc from "fast-check";
+import { until } from "../../tests/until.ts";
 import { createLogger } from "../logger.ts";
 import { defaultTenant } from "../tenancy/tenant.ts";
 import { fixtureJob, fixturePlan } from "./job-fixture.ts";
@@ -207,13 +207,12 @@ test("an ended job's steps go after their time, its sum and its messages stay", 
     store.addNews(id, { ...news("Step 1"), type: "metrics" });
   }
   store.save(transition(fixtureJob(), "cancelled"));
-  const deadlineMs = performance.now() + 5000;
   const left = (id: string) => store.history.page(id, { after: 0, limit: 10_000 }).length;
-  while (left("ftjob-1") > 1 && performance.now() < deadlineMs) await delay(5);
+  await until(() => left("ftjob-1") <= 1);
   assert.equal(left("ftjob-1"), 1);
   assert.equal(store.history.trainedTokens("ftjob-1"), 22_500);
   assert.equal(left("ftjob-2"), 4500);
-  while (store.newsSince("ftjob-1", 0, 10).length > 1 && performance.now() < deadlineMs) await delay(5);
+  await until(() => store.newsSince("ftjob-1", 0, 10).length <= 1);
   assert.deepEqual(
     store.newsSince("ftjob-1", 0, 10).map(({ message }) => message),
     ["made"],

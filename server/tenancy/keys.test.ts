@@ -5,7 +5,7 @@ import { chmod, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/p
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
+import { until } from "../../tests/until.ts";
 import type { Logger } from "../logger.ts";
 import { openKeyring } from "./keyring.ts";
 import { keysCommand } from "./keys-command.ts";
@@ -34,15 +34,6 @@ async function scene(context: TestContext) {
 
 const bearer = (key: string | undefined) => `Bearer ${key}`;
 const refused = { code: "invalid_api_key" };
-
-/** Looks as often as a person would, since it is the watcher that is tried. */
-async function until(condition: () => boolean): Promise<void> {
-  const deadlineMs = performance.now() + 5000;
-  while (!condition()) {
-    assert.ok(performance.now() < deadlineMs, "the change was not taken over");
-    await delay(10);
-  }
-}
 
 function isAccepted(keyring: { authenticate(header: string): unknown }, key: string | undefined): boolean {
   try {

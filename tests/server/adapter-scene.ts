@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { AdapterCalls, type NamedContent, peftFiles, type UploadAnswer } from "./adapter-forms.ts";
 import { tinyDirectory } from "./scripted-app.ts";
 import { startTiny, type TinyServer } from "./start-tiny.ts";
@@ -89,11 +88,3 @@ export class AdapterScene {
 }
 
 export const longTokens = 300;
-
-export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + 10_000;
-  while (!(await holds())) {
-    assert.ok(performance.now() < deadlineMs, "it does not come true");
-    await delay(20);
-  }
-}

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import OpenAI from "openai";
-import { AdapterScene, longTokens, orders, style, tickets, until } from "./adapter-scene.ts";
+import { until } from "../until.ts";
+import { AdapterScene, longTokens, orders, style, tickets } from "./adapter-scene.ts";
 
 type Versions = { readonly data: readonly { readonly version: string; readonly is_current: boolean }[] };
 

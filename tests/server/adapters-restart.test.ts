@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { until } from "../until.ts";
 import { AdapterCalls, type Described, peftFiles } from "./adapter-forms.ts";
 import { tinyDirectory } from "./scripted-app.ts";
 import { startTiny } from "./start-tiny.ts";
@@ -45,20 +46,13 @@ test("names, versions and pins outlive a restart, and pinned versions are read a
   }
   const { body } = await calls.call<{ data: object[] }>("GET", "/v1/adapters/kept/versions");
   assert.equal(body.data.length, 2);
-  const deadlineMs = performance.now() + 10_000;
-  while ((await described(calls, "team/pinned")).residency.tier !== "host") {
-    assert.ok(performance.now() < deadlineMs, "what was pinned is not read");
-    await delay(20);
-  }
+  await until(async () => (await described(calls, "team/pinned")).residency.tier === "host");
   assert.equal((await described(calls, "alias")).residency.tier, "store");
-  while ((await calls.get("over")).status !== 404) {
-    assert.ok(performance.now() < deadlineMs, "what is over is still there");
-    await delay(20);
-  }
+  await until(async () => (await calls.get("over")).status === 404);
   assert.equal((await calls.get("gone")).status, 404);
   const named = new Set([...before.values()].map(({ version }) => version));
   const stored = async () => await readdir(join(dataDirectory, "adapters", "versions"));
-  while ((await stored()).length > named.size + 1) await delay(20); // and kept's former version
+  await until(async () => (await stored()).length <= named.size + 1); // and kept's former version
 });
 
 test("files as they came are for the tenant who sent them, also after a restart", async (context) => {

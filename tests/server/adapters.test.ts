@@ -8,8 +8,9 @@ import { after, before, suite, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { tarOf, zipOf } from "../../adapters-store/archives/archive-fixture.ts";
 import type { AdapterAnswer } from "../../server/endpoints/adapters/adapter-answer.ts";
+import { until } from "../until.ts";
 import type { NamedContent } from "./adapter-forms.ts";
-import { AdapterScene, orders, tickets, until } from "./adapter-scene.ts";
+import { AdapterScene, orders, tickets } from "./adapter-scene.ts";
 
 type Page = {
   readonly data: readonly AdapterAnswer[];

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { writeSafetensors } from "../../kernels/checkpoint/write-safetensors.ts";
+import { until } from "../until.ts";
 import { watchEngineThreads } from "./engine-threads.ts";
 import { readEvents, tinyDirectory } from "./scripted-app.ts";
 import { startTiny, type TinyServer, tinyName } from "./start-tiny.ts";
@@ -40,14 +41,6 @@ async function usedTokens(server: TinyServer): Promise<number> {
   return data.flatMap(({ results }) => results).reduce((sum, { output_tokens }) => sum + output_tokens, 0);
 }
 
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + 30_000;
-  while (!(await holds())) {
-    if (performance.now() > deadlineMs) throw new Error(`${what} did not come to pass`);
-    await delay(5);
-  }
-}
-
 const readyStatus = async (server: TinyServer) => (await fetch(`${server.url}/ready`)).status;
 
 test("an engine dies: streams end with an error, /ready says why, the next engine writes the same", async () => {
@@ -62,7 +55,7 @@ test("an engine dies: streams end with an error, /ready says why, the next engin
   );
   const bodies = streams.map((stream) => readEvents(stream));
   threads.kill();
-  await until("503 of /ready", async () => (await readyStatus(server)) === 503);
+  await until(async () => (await readyStatus(server)) === 503);
   const down = await fetch(`${server.url}/ready`);
   if (down.status === 503) assert.match(await down.text(), /restarting the engine/);
   const refused = await post(server, { model: tinyName, max_tokens: 1 });
@@ -78,7 +71,7 @@ test("an engine dies: streams end with an error, /ready says why, the next engin
     assert.ok(events.length > 2); // it had begun
   }
   assert.equal((await fetch(`${server.url}/health`)).status, 200);
-  await until("200 of /ready", async () => (await readyStatus(server)) === 200);
+  await until(async () => (await readyStatus(server)) === 200);
   assert.equal(threads.started(), 2);
   assert.deepEqual(await Promise.all(models.map((model) => textOf(server, model))), before);
   assert.ok((await usedTokens(server)) > 2 * spent); // the cut streams are in the ledger too
@@ -124,13 +117,13 @@ test("kills at random moments: who tries again is served, and each answer is who
   const clients = [...models, ...models].map((model) => ask(model));
   for (let kill = 0; kill < kills; kill++) {
     await delay(Math.random() * 400);
-    await until("the next engine", () => threads.started() > kill);
+    await until(() => threads.started() > kill);
     threads.kill();
-    await until("its end", () => threads.started() > kill + 1);
+    await until(() => threads.started() > kill + 1);
   }
-  await until("the last engine", async () => (await readyStatus(server)) === 200);
+  await until(async () => (await readyStatus(server)) === 200);
   const wholeBefore = outcomes.whole;
-  await until("whole answers", () => outcomes.whole > wholeBefore + models.length);
+  await until(() => outcomes.whole > wholeBefore + models.length);
   isOver = true;
   await Promise.all(clients);
   assert.deepEqual([...codes], ["engine_restarting"]);
@@ -163,7 +156,7 @@ test("the prepared weights vanish before the graph has to grow: the next engine 
   const refused = await post(server, { model: "scaling", max_tokens: 1 });
   assert.equal(refused.status, 503);
   assert.equal(((await refused.json()) as Failure).error.code, "engine_restarting");
-  await until("the next engine", async () => (await readyStatus(server)) === 200);
+  await until(async () => (await readyStatus(server)) === 200);
   assert.notEqual(await textOf(server, "scaling"), await textOf(server, tinyName));
 });
 
@@ -176,7 +169,7 @@ test("engines that die again and again: the server says what to do and ends", as
     message: /3 times within 60 s.*start the server again/,
   });
   for (let kill = 0; kill < 3; kill++) {
-    await until("the next engine", async () => (await readyStatus(server)) === 200);
+    await until(async () => (await readyStatus(server)) === 200);
     await threads.terminate();
   }
   await givenUp;

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { until } from "../until.ts";
 import { readEvents } from "./scripted-app.ts";
 import { type ServerChild, startChild } from "./server-child.ts";
 
@@ -25,11 +26,6 @@ const startStream = (server: ServerChild, maxTokens: number) =>
 /** fetch leaves a header out that ends the connection. */
 async function isDown(server: ServerChild, path: string): Promise<boolean> {
   return (await fetch(`${server.url}${path}`)).status === 503;
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + 5000;
-  while (!(await holds())) assert.ok(performance.now() < deadlineMs);
 }
 
 test("SIGTERM: not ready at once, new work is refused, what has begun is finished, status 0", {

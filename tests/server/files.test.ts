@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import OpenAI, { APIError, toFile } from "openai";
+import { until } from "../until.ts";
 import { all, startTiny, type TinyServer } from "./start-tiny.ts";
 import { type TwoTenants, twoTenants } from "./two-tenants.ts";
 
@@ -261,11 +262,7 @@ suite("files", () => {
         },
       }),
     );
-    const deadlineMs = performance.now() + 5000;
-    while (readdirSync(join(filesDirectory(), "incoming")).length > 0) {
-      assert.ok(performance.now() < deadlineMs, "the half of a file stays");
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await until(() => readdirSync(join(filesDirectory(), "incoming")).length === 0);
     assert.deepEqual(await all(acme.files.list()), []);
   });
 

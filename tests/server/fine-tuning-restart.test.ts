@@ -6,9 +6,8 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import OpenAI from "openai";
-import { until } from "./adapter-scene.ts";
+import { until } from "../until.ts";
 import { watchEngineThreads } from "./engine-threads.ts";
 import { chatLines, smallMethod, untilJob, uploadLines } from "./fine-tuning-scene.ts";
 import { all, startTiny, type TinyServer } from "./start-tiny.ts";
@@ -130,11 +129,7 @@ test("a job's parent outlasts its name's end and a restart, and its owner is tol
     assert.ok((await readdir(versions)).includes(version));
     await server.client.fineTuning.jobs.resume(id);
     await resultOf(server, id);
-    const deadlineMs = performance.now() + 10_000;
-    while ((await readdir(versions)).includes(version)) {
-      assert.ok(performance.now() < deadlineMs, "the parent's files stayed");
-      await delay(20);
-    }
+    await until(async () => !(await readdir(versions)).includes(version));
   }
 });
 

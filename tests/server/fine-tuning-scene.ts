@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type OpenAI from "openai";
 import { toFile } from "openai";
+import { neverAfterMs } from "../until.ts";
 import { tinyDirectory } from "./scripted-app.ts";
 
 export type Job = OpenAI.FineTuning.FineTuningJob;
@@ -35,7 +36,7 @@ export async function untilJob(
   id: string,
   holds: (job: Job) => boolean = ({ status }) => ["succeeded", "failed", "cancelled"].includes(status),
 ): Promise<Job> {
-  const deadlineMs = performance.now() + 60_000;
+  const deadlineMs = performance.now() + neverAfterMs;
   for (;;) {
     const job = await client.fineTuning.jobs.retrieve(id, { maxRetries: 5 }); // an engine may be starting
     if (holds(job)) return job;

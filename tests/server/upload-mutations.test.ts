@@ -15,8 +15,8 @@ import { mutations } from "../../adapters-store/formats/byte-mutations-fixture.t
 import { modulePath, writePeft } from "../../adapters-store/peft-fixture.ts";
 import { mutationOf } from "../../adapters-store/upload-mutations-fixture.ts";
 import { tensorOf } from "../../kernels/checkpoint/write-safetensors.ts";
+import { until } from "../until.ts";
 import { AdapterCalls, type NamedContent, peftFiles } from "./adapter-forms.ts";
-import { until } from "./adapter-scene.ts";
 import { startTiny, type TinyServer } from "./start-tiny.ts";
 
 const storeMutations = 320;
