@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { describeCheckpoint } from "../kernels/base-model.ts";
 import { goldenAdapter, goldenCase, temporaryCache } from "../tests/golden/golden-case.ts";
-import { until } from "../tests/until.ts";
+import { neverAfterMs, until } from "../tests/until.ts";
 import type { Engine } from "./engine.ts";
 import { startEngine } from "./engine-client.ts";
 import { requestOf } from "./generation-request-fixture.ts";
@@ -155,7 +155,7 @@ test("after close no handle keeps the process alive", async () => {
   const input = JSON.stringify({ options: { ...options, cacheDirectory }, request: requestOf() });
   const child = spawn(process.execPath, ["-e", code, input], {
     stdio: ["ignore", "pipe", "inherit"],
-    timeout: 30_000,
+    timeout: neverAfterMs,
   });
   let output = "";
   child.stdout.on("data", (data) => {

@@ -13,5 +13,5 @@ if [ -z "${VK_ICD_FILENAMES:-}${VK_DRIVER_FILES:-}" ]; then
   export VK_ICD_FILENAMES="$chromium/vk_swiftshader_icd.json"
   export LD_LIBRARY_PATH="$chromium${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" # has the Vulkan loader as well
 fi
-exec node_modules/.bin/node --test --test-reporter=spec --test-concurrency=1 --test-timeout=300000 \
+exec node_modules/.bin/node --test --test-reporter=spec --test-concurrency=1 --test-timeout=1200000 \
   "tests/webgpu/**/*.webgpu-test.ts"

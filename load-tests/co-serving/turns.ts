@@ -116,11 +116,14 @@ export class Turns {
     this.#nowMs = nowMs;
   }
 
-  /** Each player takes turns until its work is done, whoever ran least first. */
+  /** Each player takes turns until its work is done, whoever ran least for it first. */
   async take<Result>(works: ReadonlyMap<Playing, Promise<Result>>): Promise<Result[]> {
-    let left = [...works].map(([player, work]) => ({ player, done: settling(work) }));
+    const ranMs = ({ player, beforeMs }: { player: Playing; beforeMs: number }) => player.ranMs - beforeMs;
+    let left = [...works].map(([player, work]) => {
+      return { player, beforeMs: player.ranMs, done: settling(work) };
+    });
     while (left.length > 0) {
-      const next = left.reduce((first, other) => (other.player.ranMs < first.player.ranMs ? other : first));
+      const next = left.reduce((first, other) => (ranMs(other) < ranMs(first) ? other : first));
       await this.#turn(next.player, next.done);
       left = left.filter(({ done }) => !done.isSettled);
     }

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
+import { until } from "../until.ts";
 import { tinyDirectory } from "./scripted-app.ts";
-import { startTiny, tinyName } from "./start-tiny.ts";
+import { startTiny, type TinyServer, tinyName } from "./start-tiny.ts";
 
 const adaptersDirectory = join(tinyDirectory, "adapters");
 const prompts = ["Order 12 boxes of", "A review:"];
@@ -46,23 +46,20 @@ test("an adapter larger than the memory for all is refused with the option to ch
 });
 
 test("what --adapters gives is in memory before anybody asks, as far as there is room", async () => {
-  const tiers = async (hostCacheBytes: number) => {
-    await using server = await startTiny({ adaptersDirectory, hostCacheBytes });
-    const tierOf = async (id: string) => {
-      const answer = await fetch(`${server.url}/v1/adapters/${id}`);
-      return ((await answer.json()) as { residency: { tier: string } }).residency.tier;
-    };
-    const all = () => Promise.all(server.adapters.map(tierOf));
-    for (let tries = 0, former = ""; tries < 100; tries++) {
-      const now = (await all()).join();
-      if (now === former && now.includes("host")) break; // nothing was read for a while
-      former = now;
-      await delay(200);
-    }
-    return await all();
-  };
-  assert.deepEqual(new Set(await tiers(2 ** 28)), new Set(["host"]));
-  const few = await tiers(3_600_000);
-  assert.ok(few.includes("host") && few.includes("store"), few.join());
+  const tiersOf = ({ url, adapters }: TinyServer) =>
+    Promise.all(
+      adapters.map(async (id) => {
+        const answer = await fetch(`${url}/v1/adapters/${id}`);
+        return ((await answer.json()) as { residency: { tier: string } }).residency.tier;
+      }),
+    );
+  {
+    await using server = await startTiny({ adaptersDirectory, hostCacheBytes: 2 ** 28 });
+    await until(async () => (await tiersOf(server)).every((tier) => tier === "host"));
+  }
+  await using server = await startTiny({ adaptersDirectory, hostCacheBytes: 3_600_000 });
+  await until(async () => (await tiersOf(server)).includes("host"));
+  const few = await tiersOf(server);
+  assert.ok(few.includes("store"), few.join());
   assert.equal(few.lastIndexOf("host") + 1, few.indexOf("store"), "in the order of their names");
 });
