@@ -140,10 +140,12 @@ async function chunksBetweenTokens(tpotTargetMs: number): Promise<number> {
   submit({ id: "warm", promptTokenIds: Array<number>(80).fill(5), maxTokens: 1 }); // the model learns what chunks take
   submit({ id: "long", promptTokenIds: Array<number>(400).fill(5), maxTokens: 1 });
   await loop.idle();
-  const first = runner.runs.findIndex(({ kind }) => kind === "decode");
+  const isSteady = ({ kind, sequences }: (typeof runner.runs)[number]) =>
+    kind === "decode" && sequences.includes("steady");
+  const [first, last] = [runner.runs.findIndex(isSteady), runner.runs.findLastIndex(isSteady)];
   let most = 0;
   let between = 0;
-  for (const { kind, sequences } of runner.runs.slice(first)) {
+  for (const { kind, sequences } of runner.runs.slice(first, last)) {
     if (kind === "prefill") between++;
     else if (sequences.includes("steady")) between = 0;
     most = Math.max(most, between);

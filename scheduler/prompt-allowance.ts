@@ -10,18 +10,31 @@ export type PromptBudget = {
   readonly bytesOf: (adapterVersion: string) => number;
 };
 
+/** Of the target between two tokens: answers whose mean is beyond that go before prompts that can wait, if that helps. */
+const pressingShare = 0.9;
+/** Of the target of a first token: so long a prompt can wait. */
+const patientShare = 0.5;
+
 export class PromptAllowance {
   readonly #budget: PromptBudget;
+  readonly #patientSinceMs: number = Number.POSITIVE_INFINITY; // prompts that came later can wait
   #tokensLeft: number;
   #msLeft: number; // until the decoding rows must have their next token
   #isUntouched = true;
 
   /** @param decoding the rows that wait for their next token meanwhile */
-  constructor(budget: PromptBudget, decoding: readonly SequenceSnapshot[], { targets }: Snapshot) {
+  constructor(budget: PromptBudget, decoding: readonly SequenceSnapshot[], { targets, nowMs }: Snapshot) {
     this.#budget = budget;
     this.#tokensLeft = budget.tokens;
-    if (decoding.length === 0) this.#msLeft = Number.POSITIVE_INFINITY;
-    else this.#msLeft = targets.tpotMs - (decodeMsOf(decoding, budget) ?? targets.tpotMs);
+    this.#msLeft = Number.POSITIVE_INFINITY;
+    if (decoding.length === 0) return;
+    const decodeMs = decodeMsOf(decoding, budget) ?? targets.tpotMs;
+    this.#msLeft = targets.tpotMs - decodeMs;
+    const pressingMs = pressingShare * targets.tpotMs;
+    const presses = ({ firstTokenMs, generatedTokens }: SequenceSnapshot) =>
+      nowMs > (firstTokenMs ?? nowMs) + generatedTokens * pressingMs;
+    if (decodeMs < pressingMs && decoding.some(presses))
+      this.#patientSinceMs = nowMs - patientShare * targets.ttftMs;
   }
 
   /** Whether the sequence's next chunk may run. */
@@ -44,9 +57,10 @@ export class PromptAllowance {
     return chunks;
   }
 
-  /** The step's first chunk always may: prompts go on however slow the machine is, by a chunk between two tokens. */
+  /** The step's first chunk may unless it can wait: prompts go on however slow the machine is, by one between two tokens. */
   #allows(sequence: SequenceSnapshot, done: number): boolean {
-    if (this.#isUntouched) return true;
+    if (this.#isUntouched)
+      return sequence.firstTokenMs !== null || sequence.arrivedMs <= this.#patientSinceMs;
     if (chunkAt(sequence, done) > this.#tokensLeft) return false;
     if (this.#msLeft === Number.POSITIVE_INFINITY) return true;
     const ms = this.#chunkMs(sequence, done);

@@ -42,8 +42,9 @@ test("tokens are due by the answer's mean: what came early is waited for, at mos
   const nobody = { tenants: new Map(), residentAdapters: new Set<string>() };
   const limits = { maxRows: 16, maxAdapters: 16, maxKvBytes: Number.POSITIVE_INFINITY };
   const plan = { preempt: [], decode: [], prefill: [], isCrowded: false };
-  const dueMs = (decodeMs: number, token: Partial<SequenceSnapshot>) => {
-    const sequences = [sequenceOf({ id: "one", state: "decoding", firstTokenMs: 1000, ...token })];
+  const dueMs = (decodeMs: number, token: Partial<SequenceSnapshot>, others = 11) => {
+    const first = sequenceOf({ id: "one", state: "decoding", firstTokenMs: 1000, ...token });
+    const sequences = [first, sequenceOf({ id: "others", state: "prefilling", rows: others })];
     const latency = { decodeMs: () => decodeMs, chunkMs: () => null };
     const snapshot = { nowMs: 5000, sequences, targets, ...nobody, ...limits };
     return servingOutlook(snapshot, plan, { latency, bytesOf: () => 0 }).awaited[0]!.dueMs;
@@ -55,6 +56,9 @@ test("tokens are due by the answer's mean: what came early is waited for, at mos
   assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs - 500 }), onTimeMs - 500 + 200);
   assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs + 500 }), onTimeMs + 170);
   assert.equal(dueMs(0, { generatedTokens: 1, lastTokenMs: 1000 }), 1000 + 190);
+  const halfMs = 40 / 2; // 5.6 of 16 rows are half of those with which all of it is left
+  assert.equal(Math.round(dueMs(40, { generatedTokens: 1, lastTokenMs: 1000 }, 4.6)), 1200 - halfMs);
+  assert.equal(dueMs(40, { generatedTokens: 1, lastTokenMs: 1000 }, 15), 1200 - 40);
 });
 
 test("nothing is allowed while prompts are read, places are short, or a decode step's time is not known", () => {

@@ -30,11 +30,14 @@ export function servingOutlook(
   const holders = sequences.filter(({ state }) => state !== "waiting");
   const decoding = holders.filter(({ state }) => state === "decoding");
   const decodeMs = decoding.length === 0 ? 0 : decodeMsOf(decoding, budget);
-  const pace = { longestMs: targets.tpotMs, meanMs: meanGapMs(targets.tpotMs, decodeMs ?? 0) };
+  const rows = holders.reduce((sum, sequence) => sum + sequence.rows, 0);
+  const reserveMs = Math.min(1, rows / (reservingShare * maxRows)) * (decodeMs ?? 0);
+  const meanMs = Math.min(aimedShare * targets.tpotMs, targets.tpotMs - reserveMs);
+  const pace = { longestMs: targets.tpotMs, meanMs };
   return {
     nowMs,
     awaited: decoding.map((sequence) => awaitedToken(sequence, pace)),
-    rows: holders.reduce((sum, { rows }) => sum + rows, 0),
+    rows,
     maxRows,
     readsPrompts: plan.prefill.length > 0,
     isCrowded: plan.isCrowded,
@@ -42,16 +45,13 @@ export function servingOutlook(
   };
 }
 
-const aimedShare = 0.95; // of the target between two tokens, at most
-
+const aimedShare = 0.95; // of the target between two tokens, on average and at most
 /**
- * Aimed at, from token to token on average. The time of one more decode step is left of the target: what is not foreseen
- * (prompts of others, hold-ups of the machine) grows with the times of runs, and the more of the target they take, the
- * slower an answer catches up.
+ * Of the rows. From so many on, the time of one more decode step is left of the target, and less with fewer: what is
+ * not foreseen (prompts of others, hold-ups of the machine) grows with the times of runs and with who else is there,
+ * and the more of the target decode steps take, the slower an answer catches up.
  */
-function meanGapMs(tpotTargetMs: number, decodeMs: number): number {
-  return Math.min(aimedShare * tpotTargetMs, tpotTargetMs - decodeMs);
-}
+const reservingShare = 0.7;
 
 /**
  * What came early may be waited for again, and after what came late the next ones are due sooner: the target is an
