@@ -9,7 +9,7 @@ import { packageRoot } from "../server/package-root.ts";
 /** Outermost first: a layer imports itself and what stands after it. */
 const layers = ["server", "scheduler", "finetuning", "adapters-store", "kernels"];
 
-/** Who may import a package: one file, or one for each of its uses. Tests, scripts and examples may import anything. */
+/** Who may import a package: one file, or one for each of its uses. Tests, their fixtures, scripts and examples may import anything. */
 const owners: Record<string, string | readonly string[]> = {
   "@aws-sdk/client-s3": "adapters-store/backends/s3.ts",
   "@hono/node-server": "server/listen.ts",
@@ -49,7 +49,7 @@ const sources = globSync(
   { cwd: packageRoot },
 )
   .map((file) => file.replaceAll(sep, "/"))
-  .filter((file) => !file.endsWith(".test.ts"));
+  .filter((file) => !/(\.test|-fixture)\.ts$/.test(file));
 
 const imports: Import[] = sources.flatMap((file) => {
   const code = readFileSync(join(packageRoot, file), "utf8");

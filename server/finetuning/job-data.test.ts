@@ -10,7 +10,7 @@ import { TextModel } from "../text/text-model.ts";
 import { EncodingTurns } from "./encoding-turns.ts";
 import { hashExamples, type JobDataSources, loadJobData } from "./job-data.ts";
 import { fixtureJob } from "./job-fixture.ts";
-import { folder } from "./job-scene.ts";
+import { folder } from "./job-manager-fixture.ts";
 
 test("a job goes on with the weights that it began on, and no others", async () => {
   const files = {

@@ -12,8 +12,8 @@ import { QuotaExceededError } from "../tenancy/errors.ts";
 import { defaultTenant, noQuotas, type Tenant } from "../tenancy/tenant.ts";
 import { JobCheckpoints } from "./job-checkpoints.ts";
 import { FixtureEngine, fixtureJob, fixturePlan, fixtureSpec, valueAfter } from "./job-fixture.ts";
+import { folder, noExamples, openScene, type Published, type Scene } from "./job-manager-fixture.ts";
 import { isOver, type JobRecord } from "./job-record.ts";
-import { folder, noExamples, openScene, type Published, type Scene } from "./job-scene.ts";
 import { Suspects } from "./suspects.ts";
 
 const never = new AbortController().signal;

@@ -5,8 +5,8 @@ import { AdapterError } from "../../kernels/errors.ts";
 import { createLogger } from "../logger.ts";
 import { JobCheckpoints } from "./job-checkpoints.ts";
 import { adapterOf, fixtureJob } from "./job-fixture.ts";
+import { folder } from "./job-manager-fixture.ts";
 import { JobRecorder, type JobRecorderOptions } from "./job-recorder.ts";
-import { folder } from "./job-scene.ts";
 import { openJobStore } from "./job-store.ts";
 
 /** A job of four steps that runs, and what records it. */

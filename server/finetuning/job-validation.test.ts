@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { AdapterError } from "../../kernels/errors.ts";
 import { defaultTenant } from "../tenancy/tenant.ts";
 import { FixtureEngine, fixtureJob, fixturePlan } from "./job-fixture.ts";
+import { folder, openScene } from "./job-manager-fixture.ts";
 import { isOver, type JobPlan, type JobRecord } from "./job-record.ts";
-import { folder, openScene } from "./job-scene.ts";
 import { InvalidTrainingFileError } from "./training-file-errors.ts";
 
 const draft = (changes: Partial<JobRecord> = {}) =>

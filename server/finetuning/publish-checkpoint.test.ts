@@ -10,8 +10,8 @@ import type { DecodedAdapter } from "../../kernels/adapter.ts";
 import { watched } from "../../tests/watched-fixture.ts";
 import type { NewAdapter } from "../tenant-adapters.ts";
 import { fixtureJob } from "./job-fixture.ts";
+import { folder } from "./job-manager-fixture.ts";
 import type { PlannedJob } from "./job-record.ts";
-import { folder } from "./job-scene.ts";
 import { CheckpointPublisher } from "./publish-checkpoint.ts";
 
 test("a checkpoint is published without a second one in memory, and other requests have their turns", async (context) => {
