@@ -58,17 +58,17 @@ function gaps(log: ReturnType<typeof startScene>["log"]): number[] {
 
 test("beside rows that decode, units run until the next token must be made, and no longer", async (t) => {
   const { loop, train, submit, log } = startScene(t, {
-    units: 3000,
+    units: 4000,
     decodeMs: 15,
     scheduling: { tpotTargetMs: 100, trainingShare: { min: 0, max: 1 } },
   });
   submit(requestOf({ maxTokens: 400 }));
   train("job");
   await loop.idle();
-  const known = gaps(log).slice(100); // of 7 units, and a decode step
-  assert.ok(known.every((ms) => ms <= 100));
+  const known = gaps(log).slice(100); // of 8 units, or one less or more, and a decode step
+  assert.ok(known.every((ms) => ms <= 105));
   const mean = known.reduce((sum, ms) => sum + ms, 0) / known.length;
-  assert.ok(mean >= 80, `${mean} ms between tokens`);
+  assert.ok(mean >= 95 && mean <= 98, `${mean} ms between tokens`);
 });
 
 test("units that something holds up make no answer late: the tokens after them come sooner", async (t) => {
@@ -85,7 +85,7 @@ test("units that something holds up make no answer late: the tokens after them c
   const all = gaps(log);
   assert.ok(all.some((ms) => ms > 250));
   const mean = all.reduce((sum, ms) => sum + ms, 0) / all.length;
-  assert.ok(mean >= 85 && mean <= 97, `${mean} ms between tokens`);
+  assert.ok(mean >= 85 && mean <= 98, `${mean} ms between tokens`);
 });
 
 test("the share's most is kept where there is time left, its least where there is none", async (t) => {

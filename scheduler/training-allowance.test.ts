@@ -10,8 +10,10 @@ const awaitedTokens = fc
   .tuple(
     fc.double({ min: 9_000, max: 10_000, noNaN: true }),
     fc.double({ min: -500, max: 1000, noNaN: true }),
+    fc.double({ min: 0, max: 500, noNaN: true }),
   )
-  .map(([lastMs, ms]) => ({ lastMs, dueMs: lastMs + ms }));
+  .map(([lastMs, dueMs, latestMs]) => ({ lastMs, dueMs: lastMs + dueMs, latestMs: lastMs + latestMs }));
+const overdues = fc.double({ min: 0, max: 50, noNaN: true });
 
 const outlooks: fc.Arbitrary<ServingOutlook> = fc.integer({ min: 1, max: 64 }).chain((maxRows) =>
   fc.record({
@@ -27,46 +29,47 @@ const outlooks: fc.Arbitrary<ServingOutlook> = fc.integer({ min: 1, max: 64 }).c
 
 test("a unit within the allowance leaves every row's next token in time", () => {
   fc.assert(
-    fc.property(outlooks, (outlook) => {
-      const ms = msBeforeDecode(outlook);
+    fc.property(outlooks, overdues, (outlook, overdueMs) => {
+      const ms = msBeforeDecode(outlook, overdueMs);
       assert.ok(ms >= 0);
       if (ms === 0) return;
       const nextTokenMs = outlook.nowMs + ms + outlook.decodeMs!;
-      for (const { dueMs } of outlook.awaited) assert.ok(nextTokenMs <= dueMs + 1e-6);
+      for (const { dueMs, latestMs } of outlook.awaited) {
+        assert.ok(nextTokenMs <= Math.min(dueMs + overdueMs, latestMs) + 1e-6);
+      }
     }),
   );
 });
 
-test("tokens are due by the answer's mean: what came early is waited for, at most the target; what came late is not", () => {
+test("tokens are due by the answer's mean: what came early is waited for, up to a bound; what came late is not", () => {
   const targets = { ttftMs: 2000, tpotMs: 200 };
   const nobody = { tenants: new Map(), residentAdapters: new Set<string>() };
   const limits = { maxRows: 16, maxAdapters: 16, maxKvBytes: Number.POSITIVE_INFINITY };
   const plan = { preempt: [], decode: [], prefill: [], isCrowded: false };
-  const dueMs = (decodeMs: number, token: Partial<SequenceSnapshot>, others = 11) => {
+  const awaited = (decodeMs: number, token: Partial<SequenceSnapshot>, others = 15) => {
     const first = sequenceOf({ id: "one", state: "decoding", firstTokenMs: 1000, ...token });
     const sequences = [first, sequenceOf({ id: "others", state: "prefilling", rows: others })];
     const latency = { decodeMs: () => decodeMs, chunkMs: () => null };
     const snapshot = { nowMs: 5000, sequences, targets, ...nobody, ...limits };
-    return servingOutlook(snapshot, plan, { latency, bytesOf: () => 0 }).awaited[0]!.dueMs;
+    return servingOutlook(snapshot, plan, { latency, bytesOf: () => 0 }).awaited[0]!;
   };
-  const tenth = { generatedTokens: 10 };
-  const onTimeMs = 1000 + 9 * 170; // with a decode step as the reserve
-  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs }), onTimeMs + 170);
-  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs - 10 }), onTimeMs + 170);
-  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs - 500 }), onTimeMs - 500 + 200);
-  assert.equal(dueMs(30, { ...tenth, lastTokenMs: onTimeMs + 500 }), onTimeMs + 170);
-  assert.equal(dueMs(0, { generatedTokens: 1, lastTokenMs: 1000 }), 1000 + 190);
-  const halfMs = 40 / 2; // 5.6 of 16 rows are half of those with which all of it is left
-  assert.equal(Math.round(dueMs(40, { generatedTokens: 1, lastTokenMs: 1000 }, 4.6)), 1200 - halfMs);
-  assert.equal(dueMs(40, { generatedTokens: 1, lastTokenMs: 1000 }, 15), 1200 - 40);
+  const onTimeMs = 1000 + 9 * 183; // 0.85 of a decode step's 20 ms are left
+  for (const lastTokenMs of [onTimeMs, onTimeMs - 500, onTimeMs + 500]) {
+    const { dueMs, latestMs } = awaited(20, { generatedTokens: 10, lastTokenMs });
+    assert.deepEqual([dueMs, latestMs], [onTimeMs + 183, lastTokenMs + 250]);
+  }
+  const second = { generatedTokens: 1, lastTokenMs: 1000 };
+  assert.equal(awaited(0, second).dueMs, 1000 + 194);
+  assert.equal(awaited(40, second).dueMs, 1200 - 34);
+  assert.equal(awaited(40, second, 7).dueMs, 1200 - 17); // with half of the rows
 });
 
 test("nothing is allowed while prompts are read, places are short, or a decode step's time is not known", () => {
   fc.assert(
-    fc.property(outlooks, (outlook) => {
+    fc.property(outlooks, overdues, (outlook, overdueMs) => {
       const { readsPrompts, isCrowded, decodeMs, awaited } = outlook;
       if (readsPrompts || isCrowded || (decodeMs === null && awaited.length > 0)) {
-        assert.equal(msBeforeDecode(outlook), 0);
+        assert.equal(msBeforeDecode(outlook, overdueMs), 0);
       }
     }),
   );
@@ -74,18 +77,20 @@ test("nothing is allowed while prompts are read, places are short, or a decode s
 
 test("the more rows are taken the less is allowed; one row alone may wait until its token is due", () => {
   fc.assert(
-    fc.property(outlooks, (outlook) => {
+    fc.property(outlooks, overdues, (outlook, overdueMs) => {
       const fuller = { ...outlook, rows: Math.min(outlook.rows + 1, outlook.maxRows) };
-      assert.ok(msBeforeDecode(fuller) <= msBeforeDecode(outlook));
+      assert.ok(msBeforeDecode(fuller, overdueMs) <= msBeforeDecode(outlook, overdueMs));
     }),
   );
-  const tokens = { nowMs: 0, awaited: [{ lastMs: 0, dueMs: 180 }], decodeMs: 20 };
-  const alone = { ...tokens, rows: 1, readsPrompts: false, isCrowded: false };
-  assert.equal(msBeforeDecode({ ...alone, maxRows: 1 }), 160);
-  assert.equal(msBeforeDecode({ ...alone, maxRows: 16 }), 160);
-  assert.equal(msBeforeDecode({ ...alone, rows: 9, maxRows: 16 }), 160);
-  assert.equal(Math.round(msBeforeDecode({ ...alone, rows: 11, maxRows: 16 })), 60);
-  assert.equal(msBeforeDecode({ ...alone, rows: 13, maxRows: 16 }), 0); // three rows are kept for whoever comes
+  const tokens = { nowMs: 0, awaited: [{ lastMs: 0, dueMs: 180, latestMs: 250 }], decodeMs: 20 };
+  const alone = { ...tokens, rows: 1, maxRows: 16, readsPrompts: false, isCrowded: false };
+  assert.equal(msBeforeDecode({ ...alone, maxRows: 1 }, 0), 160);
+  assert.equal(msBeforeDecode(alone, 0), 160);
+  assert.equal(msBeforeDecode(alone, 10), 170);
+  assert.equal(msBeforeDecode(alone, 100), 230);
+  assert.equal(msBeforeDecode({ ...alone, rows: 9 }, 0), 160);
+  assert.equal(Math.round(msBeforeDecode({ ...alone, rows: 11 }, 0)), 60);
+  assert.equal(msBeforeDecode({ ...alone, rows: 13 }, 0), 0); // three rows are kept for whoever comes
 });
 
 test("a unit fits, or has a claim as long as itself; an unknown one is tried where there is either", () => {

@@ -65,7 +65,9 @@ export class TrainingTurns {
   /** @param outlook what would be served next */
   comesFirst(unit: TrainerUnit, outlook: ServingOutlook): boolean {
     if (unit.isPausing && this.#pauseMs > 0) return true;
-    return unitComesFirst(this.#latency.usualMs(unit), this.#ledger.credit, msBeforeDecode(outlook));
+    const unitMs = this.#latency.usualMs(unit);
+    const overdueMs = (unitMs ?? 0) / 2; // a step is as often early by half a unit, which would not have fitted
+    return unitComesFirst(unitMs, this.#ledger.credit, msBeforeDecode(outlook, overdueMs));
   }
 
   async run(unit: TrainerUnit, isBesideRequests: boolean): Promise<void> {

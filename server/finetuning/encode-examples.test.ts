@@ -327,12 +327,12 @@ test("of a pair, both sides must have something left", async () => {
   );
 });
 
-test("a conversation of thousands of tokens is left as soon as it is too long", async () => {
+test("a conversation of thousands of tokens is left as soon as it is too long", async (t) => {
   const turns = Array.from({ length: 450 }, (_, index) => [user(`q${index}`), assistant(`a${index}`)]).flat();
-  const startMs = performance.now();
+  const { mock } = t.mock.method(text, "renderChat");
   const { report } = await encode("chat", [{ messages: turns }], { maxTokens: 64, overLength: "truncate" });
   assert.deepEqual([report.truncated, report.longestTokens], [1, 64]);
-  assert.ok(performance.now() - startMs < 500, "it was rendered to its end");
+  assert.ok(mock.callCount() > 0 && mock.callCount() < 50, `rendered ${mock.callCount()} times, of 450 turns`);
 });
 
 test("an answer that holds what ends an answer is refused", async () => {
