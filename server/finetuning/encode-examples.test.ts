@@ -332,7 +332,10 @@ test("a conversation of thousands of tokens is left as soon as it is too long", 
   const { mock } = t.mock.method(text, "renderChat");
   const { report } = await encode("chat", [{ messages: turns }], { maxTokens: 64, overLength: "truncate" });
   assert.deepEqual([report.truncated, report.longestTokens], [1, 64]);
-  assert.ok(mock.callCount() > 0 && mock.callCount() < 50, `rendered ${mock.callCount()} times, of 450 turns`);
+  assert.ok(
+    mock.callCount() > 0 && mock.callCount() < 50,
+    `rendered ${mock.callCount()} times, of 450 turns`,
+  );
 });
 
 test("an answer that holds what ends an answer is refused", async () => {
