@@ -110,7 +110,7 @@ export const optionsTable = {
     default: defaultScheduling.tpotTargetMs,
     min: 1,
     max: 3_600_000,
-    help: "Time between two tokens, in milliseconds, that reading other prompts may not exceed.",
+    help: "Time between two tokens, in milliseconds, that reading other prompts may not exceed, nor finetuning on an answer's average.",
   }),
   maxQueue: integer({
     default: defaultScheduling.maxQueue,
