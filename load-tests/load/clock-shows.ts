@@ -10,6 +10,6 @@ export async function clockShows(
   signal?: AbortSignal,
 ): Promise<void> {
   for (let leftMs = ms - nowMs(); leftMs > 0; leftMs = ms - nowMs()) {
-    await delay(leftMs, undefined, { signal: signal });
+    await delay(leftMs, undefined, { signal });
   }
 }
